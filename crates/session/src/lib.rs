@@ -1,1 +1,3 @@
-//! (under construction)
+//! The only place that judges, records and forwards.
+
+pub mod snapshot;
