@@ -1,0 +1,226 @@
+//! From an accepted connection to an open session: who it is, and where it wants to go.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::{Principal, Rejected};
+use tokio::io::{AsyncRead, AsyncWrite};
+use vocabulary::{ClientInfo, Kind, Name, Timestamp, Where, Who};
+
+use crate::forward::Forwarder;
+use crate::gatehouse::Gatehouse;
+use crate::open::{NotRecorded, OpenSession};
+use crate::snapshot::Target;
+
+/// The listener's own TLS.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// Certificate, key and protocol settings.
+    pub config: Arc<rustls::ServerConfig>,
+    /// Hash of the certificate for the `tls-server-end-point` channel binding (RFC 5929).
+    pub end_point: Vec<u8>,
+}
+
+/// How a client shows its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PasswordExchange {
+    /// SCRAM-SHA-256, or -PLUS inside TLS: the token never crosses the wire.
+    #[default]
+    ScramSha256,
+    /// The token itself; inside TLS only.
+    Cleartext,
+}
+
+/// What every connection of one listener shares.
+#[derive(Debug)]
+pub struct ListenerSettings {
+    /// TLS, if the listener offers it.
+    pub tls: Option<ServerTls>,
+    /// Whether a client must use TLS.
+    pub require_tls: bool,
+    /// How clients show their token.
+    pub password: PasswordExchange,
+    /// How long a client may take until it is authenticated.
+    pub pre_auth_deadline: Duration,
+}
+
+/// The door for one accepted connection: nobody has said who they are.
+#[derive(Debug)]
+pub struct Door {
+    house: Arc<Gatehouse>,
+    listener: Arc<ListenerSettings>,
+    client: ClientInfo,
+}
+
+impl Door {
+    pub(crate) const fn new(house: Arc<Gatehouse>, listener: Arc<ListenerSettings>, client: ClientInfo) -> Self {
+        Self { house, listener, client }
+    }
+
+    /// The listener's settings.
+    #[must_use]
+    pub fn listener(&self) -> &Arc<ListenerSettings> {
+        &self.listener
+    }
+
+    /// What is known of the client; a protocol fills in what it learns.
+    pub const fn client_mut(&mut self) -> &mut ClientInfo {
+        &mut self.client
+    }
+
+    /// The gatehouse behind the door.
+    #[must_use]
+    pub fn house(&self) -> &Arc<Gatehouse> {
+        &self.house
+    }
+
+    /// The principal of that name, if there is one.
+    #[must_use]
+    pub fn principal(&self, name: &str) -> Option<Arc<Principal>> {
+        let name: Name = name.parse().ok()?;
+        self.house.snapshot().principals.get(&name).cloned()
+    }
+
+    /// Whether this address may try to log in as `name` now.
+    ///
+    /// # Errors
+    /// [`Rejected`] saying when to come back, after too many failures.
+    pub fn may_try(&self, name: &str) -> Result<(), Rejected> {
+        self.house.throttle().check(self.address(), name, Timestamp::now())
+    }
+
+    /// A login failed: counts it against address and name, and records it with its real reason. `claimed` is what
+    /// the client called itself.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub fn failed(&self, claimed: &str, rejected: &Rejected) -> Result<(), NotRecorded> {
+        self.house.throttle().failed(self.address(), claimed, Timestamp::now());
+        let shown: String = claimed.chars().take(128).collect();
+        let what = serde_json::json!({ "claimed": shown, "reason": rejected.to_string() });
+        self.house
+            .trail
+            .note(Kind::AuthFailed, None, Some(self.client.clone()), &what)
+            .map(drop)
+            .map_err(|error| NotRecorded::new(&error))
+    }
+
+    /// The principal is proven.
+    #[must_use]
+    pub fn identified(self, who: Who, principal: &Principal) -> Identified {
+        self.house.throttle().succeeded(self.address(), who.name.as_str());
+        let expires_at = principal
+            .credentials
+            .iter()
+            .find(|credential| credential.id == who.credential)
+            .and_then(|credential| credential.expires_at);
+        Identified { door: self, who: Arc::new(who), expires_at }
+    }
+
+    fn address(&self) -> IpAddr {
+        let address = self.client.addr.parse::<std::net::SocketAddr>();
+        address.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+    }
+}
+
+/// No target has that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no target `{0}`; `trailgate target list` shows the targets that there are")]
+pub struct NoSuchTarget(pub String);
+
+/// A connection whose principal is proven.
+#[derive(Debug)]
+pub struct Identified {
+    door: Door,
+    who: Arc<Who>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Identified {
+    /// Who it is.
+    #[must_use]
+    pub fn who(&self) -> &Arc<Who> {
+        &self.who
+    }
+
+    /// Picks the target.
+    ///
+    /// # Errors
+    /// [`NoSuchTarget`], with the name as the client wrote it.
+    pub fn target(self, name: &str) -> Result<Opening, (Self, NoSuchTarget)> {
+        let snapshot = self.door.house.snapshot();
+        let found = name.parse::<Name>().ok().and_then(|name| snapshot.targets.get(&name).cloned());
+        match found {
+            Some(target) => Ok(Opening { identified: self, target }),
+            None => Err((self, NoSuchTarget(name.chars().take(128).collect()))),
+        }
+    }
+
+    /// Whether there is a target of that name.
+    #[must_use]
+    pub fn has_target(&self, name: &str) -> bool {
+        name.parse::<Name>().is_ok_and(|name| self.door.house.snapshot().targets.contains_key(&name))
+    }
+
+    /// The door it came through.
+    #[must_use]
+    pub const fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The principal is known, but what it asks for is not allowed: records that with its reason.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub fn turned_away(&self, reason: &str) -> Result<(), NotRecorded> {
+        let what = serde_json::json!({ "claimed": self.who.name, "reason": reason });
+        self.door
+            .house
+            .trail
+            .note(Kind::AuthFailed, Some((*self.who).clone()), Some(self.door.client.clone()), &what)
+            .map(drop)
+            .map_err(|error| NotRecorded::new(&error))
+    }
+}
+
+/// A proven principal in front of its target, which is not connected yet.
+#[derive(Debug)]
+pub struct Opening {
+    identified: Identified,
+    target: Arc<Target>,
+}
+
+impl Opening {
+    /// Who wants to go there.
+    #[must_use]
+    pub fn who(&self) -> &Arc<Who> {
+        &self.identified.who
+    }
+
+    /// Where it wants to go.
+    #[must_use]
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// As [`Identified`], to turn it away after all.
+    #[must_use]
+    pub const fn identified(&self) -> &Identified {
+        &self.identified
+    }
+
+    /// Records the session's start and takes the target's connection over.
+    ///
+    /// # Errors
+    /// When the start can't be recorded: the connection is dropped unused.
+    pub fn start<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        place: Where,
+        stream: S,
+    ) -> Result<(OpenSession, Forwarder<S>), NotRecorded> {
+        let Identified { door, who, expires_at } = self.identified;
+        let session = OpenSession::start(door.house, &who, expires_at, &self.target, door.client, place)?;
+        Ok((session, Forwarder::new(stream)))
+    }
+}

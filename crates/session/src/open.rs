@@ -1,0 +1,122 @@
+//! A session that is open: its place in the trail and its numbers.
+
+use std::sync::Arc;
+
+use trail::record::{EndReason, SessionEnd, SessionStart};
+use vocabulary::{ClientInfo, SessionId, Timestamp, Where, Who};
+
+use crate::gatehouse::{Gatehouse, new_session_id};
+use crate::live::Live;
+use crate::snapshot::Target;
+use crate::turn::Turn;
+
+/// The trail could not take a record, so what it was about must not happen. `Display` is one sentence for the
+/// client and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway can't record this, so it is refused: {reason}; try again when the gateway's journal can be written")]
+pub struct NotRecorded {
+    reason: String,
+}
+
+impl NotRecorded {
+    pub(crate) fn new(error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            reason.push_str(": ");
+            reason.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { reason }
+    }
+}
+
+/// An open session. Dropping it records its end.
+#[derive(Debug)]
+pub struct OpenSession {
+    pub(crate) house: Arc<Gatehouse>,
+    pub(crate) id: SessionId,
+    pub(crate) next_seq: u64,
+    /// Whether the explicit transaction under way has changed anything.
+    pub(crate) transaction_wrote: bool,
+    live: Arc<Live>,
+    ended: bool,
+}
+
+impl OpenSession {
+    pub(crate) fn start(
+        house: Arc<Gatehouse>,
+        who: &Arc<Who>,
+        expires_at: Option<Timestamp>,
+        target: &Arc<Target>,
+        client: ClientInfo,
+        place: Where,
+    ) -> Result<Self, NotRecorded> {
+        let at = Timestamp::now();
+        let id = new_session_id(at);
+        let start =
+            SessionStart { session: id, seq: 1, at, node: house.node, who: (**who).clone(), client, target: place };
+        house.trail.append_one(&start.into()).map_err(|error| NotRecorded::new(&error))?;
+        let live = Arc::new(Live::new(id, Arc::clone(who), Arc::clone(target), at, expires_at));
+        house.live.add(Arc::clone(&live));
+        Ok(Self { house, id, next_seq: 2, transaction_wrote: false, live, ended: false })
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The session as seen from outside: says when it should end.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Begins a turn.
+    pub fn turn(&mut self) -> Turn<'_> {
+        Turn::new(self)
+    }
+
+    /// The protocol saw that no explicit transaction is under way.
+    pub const fn outside_transaction(&mut self) {
+        self.transaction_wrote = false;
+    }
+
+    /// Records the session's end.
+    ///
+    /// # Errors
+    /// When the journal refuses; recovery will then close the session in the trail.
+    pub fn end(mut self, reason: EndReason, detail: Option<String>) -> Result<(), NotRecorded> {
+        self.record_end(reason, detail)
+    }
+
+    fn record_end(&mut self, reason: EndReason, detail: Option<String>) -> Result<(), NotRecorded> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        self.house.live.remove(self.id);
+        let end = SessionEnd {
+            session: self.id,
+            seq: self.next_seq,
+            at: Timestamp::now(),
+            entries: self.next_seq,
+            reason,
+            detail,
+        };
+        self.house.trail.append_one(&end.into()).map(drop).map_err(|error| NotRecorded::new(&error))
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let detail = "the session's task was dropped".to_owned();
+        if let Err(error) = self.record_end(EndReason::Shutdown, Some(detail)) {
+            tracing::error!(session = %self.id, %error, "a session's end could not be recorded; recovery will do it");
+        }
+    }
+}
