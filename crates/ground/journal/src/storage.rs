@@ -1,0 +1,136 @@
+//! The few file operations the journal needs, behind a trait so that tests can make each of them fail.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+/// Holds an exclusive lock until dropped.
+pub type Lock = Box<dyn Send + Sync>;
+
+/// A directory of files.
+pub trait Storage: Send + Sync {
+    /// Makes the directory, readable by its owner only, unless it is there.
+    ///
+    /// # Errors
+    /// The system's answer; so for all methods.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock at `path`, without waiting; `None` if it is held.
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+    /// Names of the files in the directory, in any order. Those that are not UTF-8 are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Makes a new file for reading and writing, readable by its owner only. It must not be there yet.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
+    /// Opens a file, for writing too if `write`.
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>>;
+    /// Renames a file, replacing what has the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Deletes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and deletions in the directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Names the run of the kernel, whose page cache holds what was not synced; `None` if unknown.
+    fn boot_id(&self) -> Option<[u8; 16]>;
+}
+
+/// One open file.
+pub trait StorageFile: Send + Sync {
+    /// Writes at `offset` and returns how many bytes were taken, which may be fewer than given.
+    ///
+    /// # Errors
+    /// The system's answer; so for all methods.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Reads at `offset` and returns how many bytes there were; 0 at the end of the file.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Makes the file's bytes and length durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts or lengthens the file.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Length of the file in bytes.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// The file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Storage for Disk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Arc::new(DiskFile(file)))
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(write).open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let digits: String = text.trim().chars().filter(|&character| character != '-').collect();
+        u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile(fs::File);
+
+impl StorageFile for DiskFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // fdatasync also makes a changed length durable, and no more than is needed to read the bytes.
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
