@@ -22,6 +22,12 @@ pub struct Name(String);
 pub struct NameError(String);
 
 impl Name {
+    /// What the trail calls whoever may open the control socket. Reserved: no principal is given it.
+    #[must_use]
+    pub fn local_administrator() -> Self {
+        Self("local-administrator".to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
