@@ -58,7 +58,9 @@ pub(crate) fn read(dir: &Path, tile: &Tile) -> Result<Option<(PathBuf, Vec<u8>)>
         None => Ok(None),
         Some(bytes) => match decompress(&bytes) {
             Some(bytes) => Ok(Some((file, bytes))),
-            None => Err(Error::Corrupt(Fault::new(file, "the compressed bundle cannot be read").at(span(tile)))),
+            None => {
+                Err(Error::Corrupt(Fault::new(file, "the compressed bundle cannot be read").at(span(tile))))
+            }
         },
     }
 }
@@ -125,9 +127,8 @@ pub(crate) fn span(tile: &Tile) -> std::ops::Range<u64> {
         TileKind::Level(level) => level,
     };
     let start = tile.index.saturating_mul(u64::from(tile::TILE_WIDTH));
-    let below = |position: u64| {
-        position.saturating_mul(1u64.checked_shl(u32::from(level) * 8).unwrap_or(u64::MAX))
-    };
+    let below =
+        |position: u64| position.saturating_mul(1u64.checked_shl(u32::from(level) * 8).unwrap_or(u64::MAX));
     below(start)..below(start.saturating_add(u64::from(tile.width)))
 }
 

@@ -41,9 +41,8 @@ impl TreeHead {
     /// # Errors
     /// [`CheckpointError::Malformed`].
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
-        let body = text
-            .strip_suffix('\n')
-            .ok_or(CheckpointError::Malformed("the text must end in a newline"))?;
+        let body =
+            text.strip_suffix('\n').ok_or(CheckpointError::Malformed("the text must end in a newline"))?;
         let mut lines = body.split('\n');
         let (origin, size, root) = match (lines.next(), lines.next(), lines.next(), lines.next()) {
             (Some(origin), Some(size), Some(root), None) => (origin, size, root),

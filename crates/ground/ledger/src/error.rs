@@ -52,7 +52,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A write failed earlier. What was appended since the last checkpoint is not in the ledger.
-    #[error("the ledger stopped after a failed write: recover it, then append again what no checkpoint covers")]
+    #[error(
+        "the ledger stopped after a failed write: recover it, then append again what no checkpoint covers"
+    )]
     Stopped,
     /// An entry longer than [`MAX_ENTRY_BYTES`].
     #[error("an entry of {bytes} bytes is too long: the most is {MAX_ENTRY_BYTES}; store it as a payload")]

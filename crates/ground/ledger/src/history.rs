@@ -13,7 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Checkpoint, CheckpointError, Error, Fault, HASH_BYTES, Hash, Note, NoteSignature, SIGNATURE_BYTES, TreeHead, VerifierKey};
+use crate::{
+    Checkpoint, CheckpointError, Error, Fault, HASH_BYTES, Hash, Note, NoteSignature, SIGNATURE_BYTES,
+    TreeHead, VerifierKey,
+};
 
 /// The history's file in the ledger's directory.
 pub const HISTORY_FILE: &str = "checkpoints";
@@ -147,5 +150,8 @@ impl History {
 }
 
 pub(crate) fn bad_record(position: u64) -> Fault {
-    Fault::new(HISTORY_FILE, format!("the signature of checkpoint {position} (counted from 0) does not verify"))
+    Fault::new(
+        HISTORY_FILE,
+        format!("the signature of checkpoint {position} (counted from 0) does not verify"),
+    )
 }

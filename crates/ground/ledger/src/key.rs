@@ -119,9 +119,8 @@ impl VerifierKey {
         let malformed = || KeyError::MalformedVerifierKey;
         // The Base64 part may itself hold a plus: split from the left.
         let mut parts = vkey.splitn(3, '+');
-        let (name, id, key) = match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), Some(id), Some(key)) => (name, id, key),
-            _ => return Err(malformed()),
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(malformed());
         };
         let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if id.len() != 8 || !id.bytes().all(lower_hex) {
@@ -300,7 +299,9 @@ impl Ed25519Signer {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
             file.write_all(pem.as_bytes())?;
             file.sync_all()?;
-            path.parent().filter(|dir| !dir.as_os_str().is_empty()).map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+            path.parent()
+                .filter(|dir| !dir.as_os_str().is_empty())
+                .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
         };
         write().map_err(|source| KeyError::File { action: "write", path: path.to_owned(), source })
     }

@@ -6,6 +6,7 @@ pub mod tree;
 
 mod at_rest;
 mod checkpoint;
+mod edge;
 mod error;
 mod hash;
 mod history;

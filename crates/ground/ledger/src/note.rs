@@ -67,8 +67,9 @@ impl NoteSignature {
         let line = line
             .strip_prefix(SIGNATURE_START)
             .ok_or(NoteError::Malformed("a signature line must start with a dash"))?;
-        let (name, signature) =
-            line.split_once(' ').ok_or(NoteError::Malformed("a signature line must have a name and a signature"))?;
+        let (name, signature) = line
+            .split_once(' ')
+            .ok_or(NoteError::Malformed("a signature line must have a name and a signature"))?;
         if !is_valid_key_name(name) {
             return Err(NoteError::Malformed("a key name must not be empty or have spaces or `+`"));
         }

@@ -133,7 +133,8 @@ impl Snapshot {
     pub fn prove_consistency(&self, old_size: u64) -> Result<Vec<Hash>, Error> {
         let old_root = self.root_at(old_size)?;
         let mut tiles = Tiles::new(self);
-        let proof = tree::prove_consistency(old_size, self.size(), |level, index| tiles.subtree(level, index))?;
+        let proof =
+            tree::prove_consistency(old_size, self.size(), |level, index| tiles.subtree(level, index))?;
         verify_consistency(old_size, &old_root, self.size(), self.checkpoint.root(), &proof)?;
         Ok(proof)
     }

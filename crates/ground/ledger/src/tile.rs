@@ -180,8 +180,7 @@ fn decode_index(path: &str) -> Option<u64> {
 
 /// ASCII decimal without sign or leading zeroes.
 pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
-    let canonical =
-        text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if canonical { text.parse().ok() } else { None }
 }
 

@@ -44,8 +44,7 @@ impl TlogProof {
     /// [`TlogProofError::Malformed`], [`TlogProofError::Checkpoint`].
     pub fn parse(text: &str) -> Result<Self, TlogProofError> {
         let malformed = TlogProofError::Malformed;
-        let (head, note) =
-            text.split_once("\n\n").ok_or(malformed("no empty line before the checkpoint"))?;
+        let (head, note) = text.split_once("\n\n").ok_or(malformed("no empty line before the checkpoint"))?;
         let mut lines = head.split('\n').peekable();
         if lines.next() != Some(FIRST_LINE) {
             return Err(malformed("the first line must be `c2sp.org/tlog-proof@v1`"));
@@ -64,7 +63,9 @@ impl TlogProof {
             .and_then(parse_decimal)
             .ok_or(malformed("a line `index` with the entry's decimal index is missing"))?;
         let hashes = lines
-            .map(|line| Hash::from_base64(line).ok_or(malformed("a proof line must be the Base64 of 32 bytes")))
+            .map(|line| {
+                Hash::from_base64(line).ok_or(malformed("a proof line must be the Base64 of 32 bytes"))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { extra, index, hashes, checkpoint: Checkpoint::parse(note.as_bytes())? })
     }

@@ -113,7 +113,8 @@ fn range_root<E>(
     end: u64,
     subtree: &mut impl FnMut(u8, u64) -> Result<Hash, E>,
 ) -> Result<Hash, E> {
-    let hashes = cover(start, end).map(|(level, index)| subtree(level, index)).collect::<Result<Vec<_>, E>>()?;
+    let hashes =
+        cover(start, end).map(|(level, index)| subtree(level, index)).collect::<Result<Vec<_>, E>>()?;
     Ok(fold_right(hashes.into_iter()).unwrap_or_else(Hash::empty))
 }
 

@@ -108,11 +108,7 @@ impl Ledger {
     pub fn recover(&mut self) -> Result<(), Error> {
         self.state = None;
         self.storage.forget();
-        self.state = Some(recover::recover(
-            &self.dir,
-            self.signer.as_ref(),
-            self.storage.as_mut(),
-        )?);
+        self.state = Some(recover::recover(&self.dir, self.signer.as_ref(), self.storage.as_mut())?);
         Ok(())
     }
 
@@ -230,7 +226,8 @@ impl Ledger {
         state.bundle = bytes;
         state.bundle.clear();
         for level in 0..=MAX_TILE_LEVEL {
-            let full = state.levels.get(usize::from(level)).filter(|hashes| hashes.len() == usize::from(TILE_WIDTH));
+            let full =
+                state.levels.get(usize::from(level)).filter(|hashes| hashes.len() == usize::from(TILE_WIDTH));
             let Some(hashes) = full else { break };
             let kind = TileKind::Level(level);
             let index = tile::count_of(kind, state.range.size()) / u64::from(TILE_WIDTH) - 1;
@@ -252,9 +249,11 @@ impl Ledger {
             let Some(tile) = tile::frontier(kind, state.range.size()) else { continue };
             let bytes = match kind {
                 TileKind::Entries => state.bundle.clone(),
-                TileKind::Level(level) => {
-                    state.levels.get(usize::from(level)).map(|hashes| tile::encode_hashes(hashes)).unwrap_or_default()
-                }
+                TileKind::Level(level) => state
+                    .levels
+                    .get(usize::from(level))
+                    .map(|hashes| tile::encode_hashes(hashes))
+                    .unwrap_or_default(),
             };
             self.write_file(state, tile.file(), &bytes)?;
         }
@@ -295,7 +294,10 @@ impl Ledger {
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").field("dir", &self.dir).field("origin", &self.origin()).finish_non_exhaustive()
+        f.debug_struct("Ledger")
+            .field("dir", &self.dir)
+            .field("origin", &self.origin())
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,11 +10,11 @@ use super::{
     CHECKPOINT_FILE, CHECKPOINT_TEMPORARY, MAX_UNSYNCED_FILES, State, publish, push_to, remove_superseded,
 };
 use crate::{
-    Checkpoint, CompactRange, Error, Fault, Hash, Signer, Storage, TILE_WIDTH, Tile, TileKind, TreeHead,
-    VerifierKey, at_rest, bundle,
+    Checkpoint, Error, Fault, Hash, Signer, Storage, TILE_WIDTH, Tile, TileKind, TreeHead, VerifierKey,
+    at_rest, bundle, edge,
     hash::leaf_hash,
     history::{self, HISTORY_FILE, History, Record},
-    tile::{self, MAX_TILE_LEVEL, TILE_HEIGHT},
+    tile::{self, MAX_TILE_LEVEL},
     tree,
 };
 
@@ -22,11 +22,7 @@ use crate::{
 /// one it finds.
 const GAP: u64 = 2 * MAX_UNSYNCED_FILES as u64;
 
-pub(super) fn recover(
-    dir: &Path,
-    signer: &dyn Signer,
-    storage: &mut dyn Storage,
-) -> Result<State, Error> {
+pub(super) fn recover(dir: &Path, signer: &dyn Signer, storage: &mut dyn Storage) -> Result<State, Error> {
     let key = signer.verifier();
     let found = read_heads(dir, key)?;
     let heads = match found {
@@ -123,7 +119,10 @@ fn read_heads(dir: &Path, key: &VerifierKey) -> Result<Option<Heads>, Error> {
 fn first_heads(dir: &Path, key: &VerifierKey) -> Result<Option<Heads>, Error> {
     // Every ledger begins with a published checkpoint of size 0, so tiles without a checkpoint mean that it was lost.
     if dir.join("tile").exists() {
-        return Err(Error::Corrupt(Fault::new(CHECKPOINT_FILE, "the file is missing, although there are tiles")));
+        return Err(Error::Corrupt(Fault::new(
+            CHECKPOINT_FILE,
+            "the file is missing, although there are tiles",
+        )));
     }
     let bytes = at_rest::read_file(&dir.join(HISTORY_FILE))?.unwrap_or_default();
     let header = history::header(key);
@@ -137,7 +136,10 @@ fn first_heads(dir: &Path, key: &VerifierKey) -> Result<Option<Heads>, Error> {
     let history = History::open(dir, key)?;
     let latest = history.checkpoint(0)?;
     if history.len() > 1 || latest.size() > 0 {
-        return Err(Error::Corrupt(Fault::new(CHECKPOINT_FILE, "the file is missing, although there is a history")));
+        return Err(Error::Corrupt(Fault::new(
+            CHECKPOINT_FILE,
+            "the file is missing, although there is a history",
+        )));
     }
     Ok(Some(Heads { latest, previous_size: 0, history_end: history.offset(1), published: false }))
 }
@@ -167,15 +169,7 @@ fn load_tree(dir: &Path, checkpoint: Checkpoint, history_end: u64) -> Result<Sta
             push_to(&mut levels, usize::from(level), hash);
         }
     }
-    let edge = |level: u8, index: u64| -> Option<Hash> {
-        // Every complete subtree on the right edge lies within the partial tile of its level.
-        let hashes = levels.get(usize::from(level / TILE_HEIGHT))?;
-        let height = level % TILE_HEIGHT;
-        let start = usize::try_from((index << height) % u64::from(TILE_WIDTH)).ok()?;
-        Some(tree::root_of(hashes.get(start..start + (1 << height))?))
-    };
-    let range = tree::range_at(size, |level, index| edge(level, index).ok_or(()));
-    let range = range.ok().filter(|range: &CompactRange| range.root() == *checkpoint.root());
+    let range = edge::range(size, &levels).filter(|range| range.root() == *checkpoint.root());
     let Some(range) = range else {
         return Err(Error::Corrupt(locate(dir, size, &levels)?));
     };
@@ -201,8 +195,9 @@ fn load_tree(dir: &Path, checkpoint: Checkpoint, history_end: u64) -> Result<Sta
 
 fn read_hashes(dir: &Path, tile: &Tile) -> Result<Vec<Hash>, Error> {
     let (file, bytes) = at_rest::read_prefix(dir, tile)?;
-    tile::decode_hashes(&bytes, tile.width)
-        .ok_or_else(|| Error::Corrupt(Fault::new(file, "it has another length than its width").at(at_rest::span(tile))))
+    tile::decode_hashes(&bytes, tile.width).ok_or_else(|| {
+        Error::Corrupt(Fault::new(file, "it has another length than its width").at(at_rest::span(tile)))
+    })
 }
 
 /// Compares the entries of a partial bundle with the (verified) tile of their hashes.
@@ -214,7 +209,9 @@ fn check_bundle(file: &Path, bytes: &[u8], tile: &Tile, hashes: &[Hash]) -> Resu
     };
     for ((index, range), hash) in (first..).zip(entries).zip(hashes) {
         if bytes.get(range).map(leaf_hash) != Some(*hash) {
-            return Err(Error::Corrupt(fault("the entry is not the one that was signed").at(index..index + 1)));
+            return Err(Error::Corrupt(
+                fault("the entry is not the one that was signed").at(index..index + 1),
+            ));
         }
     }
     Ok(())
