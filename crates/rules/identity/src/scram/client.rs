@@ -74,6 +74,14 @@ impl ScramClient {
         Ok(Self { mechanism, nonce, header, bound, message })
     }
 
+    /// An unbound exchange that names a user, as the RFC's examples do.
+    #[cfg(test)]
+    pub(super) fn example(user: &str, nonce: Nonce) -> Self {
+        let (mechanism, header) = (Mechanism::ScramSha256, "n,,");
+        let message = format!("{header}n={user},r={}", nonce.as_str());
+        Self { mechanism, nonce, header, bound: header.into(), message }
+    }
+
     /// The mechanism to name in SASLInitialResponse.
     #[must_use]
     pub const fn mechanism(&self) -> Mechanism {
@@ -99,7 +107,7 @@ impl ScramClient {
         attributes.skip_extensions()?;
 
         // The target has to add something of its own, or a replay would pass.
-        if !nonce.strip_prefix(self.nonce.as_str()).is_some_and(|theirs| !theirs.is_empty()) {
+        if nonce.strip_prefix(self.nonce.as_str()).is_none_or(str::is_empty) {
             return Err(ScramError::Nonce);
         }
         let salt = message::base64(salt, "the salt is not base64")?;
