@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Runs suites that others wrote against PostgreSQL, direct and through Trailgate, and compares test by test.
+
+See README.md beside this file. Exit code 0: the same but for the reviewed list; 1: not the same; 2: wrong usage.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from compare import judge, read_list  # noqa: E402
+from harness import REPOSITORY, HarnessError  # noqa: E402
+from harness.postgres import Postgres  # noqa: E402
+from harness.roads import Direct, StandIn, Trailgate  # noqa: E402
+from suites import SUITES  # noqa: E402
+
+# Each fault of the stand-in with a suite that must notice it.
+FAULTS = {"notices": "regress", "rows": "regress", "parameters": "regress", "cancels": "psycopg2"}
+# Durability of the throwaway server is not what is tested.
+FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
+
+
+def main():
+    options = arguments()
+    out = options.out
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    passed = failed = 0
+    try:
+        if options.prove:
+            for fault, suite in FAULTS.items():
+                verdict = run_suite(SUITES[suite](), f"stand-in:{fault}", options, {}, out / fault)
+                caught = len(verdict.unlisted) > 0
+                print(f"fault `{fault}`: {'caught' if caught else 'NOT CAUGHT'} by {suite}\n")
+                passed, failed = passed + caught, failed + (not caught)
+        else:
+            # The list is the gateway's: nothing is forgiven to a proxy that only copies.
+            listed = read_list(HERE / "differences.toml") if options.through == "trailgate" else {}
+            for name in options.suite:
+                verdict = run_suite(SUITES[name](), options.through, options, listed.get(name, {}), out / name)
+                passed, failed = passed + verdict.passed, failed + verdict.failed
+    except HarnessError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        failed += 1
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--suite", action="append", choices=list(SUITES), help="one suite (repeatable); all by default")
+    parser.add_argument(
+        "--through", default="trailgate", metavar="ROAD",
+        help="trailgate (default), stand-in (a plain TCP proxy), or stand-in:FAULT (see tests/harness/stand_in.py)",
+    )  # fmt: skip
+    parser.add_argument("--trailgate", type=Path, help="the gateway's binary; target/debug/trailgate by default")
+    parser.add_argument("--prove", action="store_true", help="show that each fault of the stand-in is caught")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "target" / "conformance", help="where results go")
+    options = parser.parse_args()
+    options.suite = options.suite or list(SUITES)
+    if options.through != "trailgate" and options.through.split(":")[0] != "stand-in":
+        parser.error(f"unknown road {options.through}")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
+    options.trailgate = (options.trailgate or target / "debug" / "trailgate").resolve()
+    if options.through == "trailgate" and not options.prove and not options.trailgate.exists():
+        parser.error(f"{options.trailgate} does not exist: build it, or say --through stand-in")
+    return options
+
+
+def run_suite(suite, road_name, options, reasons, out):
+    """Both runs of a suite, judged, with the details written below `out`."""
+    suite.prepare()
+    out.mkdir(parents=True)
+    direct, direct_s = run_once(suite, "direct", options, out)
+    through, through_s = run_once(suite, road_name, options, out)
+    if len(direct) < suite.at_least:
+        raise HarnessError(
+            f"{suite.name} ran {len(direct)} tests direct, fewer than the {suite.at_least} it has: see {out / 'direct'}"
+        )
+    verdict = judge(direct, through, reasons)
+    print(f"{suite.name}: {verdict.tests} tests, {len(verdict.unlisted) + len(verdict.listed)} differ")
+    print(f"  direct   {counts(verdict.direct)} in {direct_s:.0f} s")
+    print(f"  through  {counts(verdict.through)} in {through_s:.0f} s ({road_name})")
+    for difference in verdict.listed:
+        print(f"  listed   {difference.line()}: {reasons[difference.test]}")
+    for difference in verdict.unlisted:
+        print(f"  DIFFERS  {difference.line()}")
+    for test in verdict.stale:
+        print(f"  STALE    {test} is on the list but no longer differs: take it off differences.toml")
+    write_details(verdict, suite, road_name, out)
+    sys.stdout.flush()
+    return verdict
+
+
+def run_once(suite, road_name, options, out):
+    """One run on a fresh server; results and seconds. The suite's own logs are kept below `out`."""
+    # Both runs use the same paths, which some outputs show.
+    scratch = Path(tempfile.gettempdir()) / f"trailgate-conformance-{os.getpid()}"
+    scratch.mkdir(mode=0o755)
+    try:
+        with Postgres({**FAST, **suite.settings}) as server:
+            if suite.database != "postgres":
+                server.psql(f"CREATE DATABASE {suite.database} TEMPLATE template0")
+            server.give(scratch)
+            with road(road_name, server, options, suite) as way:
+                started = time.monotonic()
+                results = suite.run(server, way.endpoint(), scratch)
+                seconds = time.monotonic() - started
+                kept = out / ("direct" if road_name == "direct" else "through")
+                kept.mkdir()
+                for log in [*scratch.glob("*.log"), *server.home.glob("*.log"), *road_logs(way)]:
+                    shutil.copy(log, kept / log.name)
+        return results, seconds
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def road(name, server, options, suite):
+    if name == "direct":
+        return Direct(server)
+    if name == "trailgate":
+        return Trailgate(server, options.trailgate, sorted({"postgres", suite.database}))
+    return StandIn(server, name.partition(":")[2] or "none")
+
+
+def road_logs(way):
+    return way.home.glob("*.log") if getattr(way, "home", None) else []
+
+
+def counts(counter):
+    return ", ".join(f"{number} {word}" for word, number in counter.most_common())
+
+
+def write_details(verdict, suite, road_name, out):
+    """The suite's JSON, and for each difference in output what differs, as a unified diff."""
+    for difference in verdict.unlisted + verdict.listed:
+        lines = difflib.unified_diff(
+            difference.direct.evidence.splitlines(), difference.through.evidence.splitlines(),
+            "direct", "through", n=3, lineterm="",
+        )  # fmt: skip
+        text = "\n".join(lines)
+        if text:
+            name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in difference.test)[-120:]
+            (out / f"{name}.diff").write_text(text + "\n", errors="surrogateescape")
+    report = {
+        "suite": suite.name,
+        "through": road_name,
+        "passed": verdict.passed,
+        "failed": verdict.failed,
+        "outcomes": {"direct": dict(verdict.direct), "through": dict(verdict.through)},
+        "stale": verdict.stale,
+    }
+    for kind in ("listed", "unlisted"):
+        report[kind] = [
+            {"test": found.test, "direct": found.direct.outcome, "through": found.through.outcome}
+            for found in getattr(verdict, kind)
+        ]
+    (out.parent / f"{out.name}.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

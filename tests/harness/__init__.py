@@ -1,0 +1,86 @@
+"""What the conformance suites and the bench share: a throwaway PostgreSQL, the roads to it, a raw client.
+
+Python's standard library only. Everything listens on loopback, lives in a temporary directory and is stopped by
+whoever started it.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("TRAILGATE_CACHE") or Path.home() / ".cache" / "trailgate")
+
+
+class HarnessError(Exception):
+    """Something around the measurement or the suite went wrong; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a stock client connects, and as whom. `database` is what the client asks for."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+
+    def environment(self, database):
+        """The variables that libpq reads, on top of the present environment."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return kept | {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGPASSWORD": self.password,
+            "PGDATABASE": database,
+        }
+
+    def url(self, database, scheme="postgresql"):
+        return f"{scheme}://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+
+
+def free_port():
+    """A TCP port of loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, process, log, seconds=20):
+    """Returns once `port` accepts; raises with the end of `log` when `process` dies or time runs out."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    tail = Path(log).read_text(errors="replace")[-2000:]
+    raise HarnessError(f"{Path(process.args[0]).name} does not accept on port {port}:\n{tail}")
+
+
+def stop(process, seconds=10):
+    """Asks a process that we started to end, then ends it."""
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def needed(program, purpose):
+    """The path of a program, or an error that says which setup installs it."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        raise HarnessError(f"{program} is not installed: run scripts/setup {purpose}")
+    return path
