@@ -68,6 +68,7 @@ pub(crate) fn read(dir: &Path, tile: &Tile) -> Result<Option<(PathBuf, Vec<u8>)>
 /// The bytes of a tile, from its own file or a wider one: partial tiles give way to fuller ones, perhaps between two
 /// looks at the directory.
 pub(crate) fn read_prefix(dir: &Path, tile: &Tile) -> Result<(PathBuf, Vec<u8>), Error> {
+    let mut too_short = None;
     // A second round finds the full tile that replaced the partial ones during the first.
     for _ in 0..2 {
         if let Some(found) = read(dir, tile)? {
@@ -75,16 +76,22 @@ pub(crate) fn read_prefix(dir: &Path, tile: &Tile) -> Result<(PathBuf, Vec<u8>),
         }
         let wider = [Tile::full(tile.kind, tile.index)].into_iter().chain(partials(dir, tile)?);
         for candidate in wider.filter(|candidate| candidate.width > tile.width) {
-            if let Some((file, mut bytes)) = read(dir, &candidate)? {
-                let length = prefix_bytes(&bytes, tile).ok_or_else(|| {
-                    Error::Corrupt(Fault::new(&file, "it has fewer entries than its width").at(span(tile)))
-                })?;
-                bytes.truncate(length);
-                return Ok((file, bytes));
+            let Some((file, mut bytes)) = read(dir, &candidate)? else { continue };
+            match prefix_bytes(&bytes, tile) {
+                Some(length) => {
+                    bytes.truncate(length);
+                    return Ok((file, bytes));
+                }
+                // Perhaps it is being written; another may do.
+                None => too_short = Some(file),
             }
         }
     }
-    Err(Error::Corrupt(Fault::new(tile.file(), "the file is missing").at(span(tile))))
+    let fault = match too_short {
+        Some(file) => Fault::new(file, "it is shorter than its width"),
+        None => Fault::new(tile.file(), "the file is missing"),
+    };
+    Err(Error::Corrupt(fault.at(span(tile))))
 }
 
 /// The partial versions of a tile that exist, in no order.

@@ -247,6 +247,10 @@ impl Ledger {
     fn write_partial_tiles(&mut self, state: &mut State) -> Result<(), Error> {
         for kind in tile::kinds() {
             let Some(tile) = tile::frontier(kind, state.range.size()) else { continue };
+            // The levels above change rarely, and a published file must not be touched: it may be being read.
+            if tile::frontier(kind, state.published.size()) == Some(tile) {
+                continue;
+            }
             let bytes = match kind {
                 TileKind::Entries => state.bundle.clone(),
                 TileKind::Level(level) => state
