@@ -120,39 +120,26 @@ impl Appender {
 
     pub(crate) fn refuse(&mut self, reason: AppendError) -> AppendError {
         // A failed sync is never covered up by a later, lesser error.
-        if !self.is_poisoned() {
+        if self.poison().is_none() {
             let since = self.refusal.as_ref().map_or_else(SystemTime::now, |refusal| refusal.since);
             self.refusal = Some(Refusal { since, reason: reason.clone() });
         }
         reason
     }
 
-    pub(crate) fn is_poisoned(&self) -> bool {
-        matches!(&self.refusal, Some(Refusal { reason: AppendError::Poisoned { .. }, .. }))
+    /// The failed sync, if there was one.
+    pub(crate) fn poison(&self) -> Option<&AppendError> {
+        let reason = &self.refusal.as_ref()?.reason;
+        matches!(reason, AppendError::Poisoned { .. }).then_some(reason)
     }
 
     pub(crate) fn needs_repair(&self) -> bool {
-        self.damaged && !self.is_poisoned()
-    }
-
-    /// Cuts off what a failed write may have left. The segment is synced before: one that is shorter than
-    /// its capacity counts as durable as a whole (see `recover`).
-    pub(crate) fn repair(&mut self) -> Result<(), AppendError> {
-        if let Err(error) = self.active.file.sync() {
-            return Err(self.refuse(poisoned(&self.active.path, error)));
-        }
-        if let Err(error) = self.active.file.set_len(self.active.offset) {
-            let reason = AppendError::Write { file: self.active.path.clone(), source: Arc::new(error) };
-            return Err(self.refuse(reason));
-        }
-        self.damaged = false;
-        self.must_roll = true;
-        Ok(())
+        self.damaged && self.poison().is_none()
     }
 
     /// Back to health, if nothing stands in the way of the next append.
     pub(crate) fn heal(&mut self) {
-        if !self.is_poisoned() && !self.damaged && (!self.must_roll || self.spare.is_some()) {
+        if self.poison().is_none() && !self.damaged && (!self.must_roll || self.spare.is_some()) {
             self.refusal = None;
         }
     }
@@ -222,7 +209,7 @@ impl Shared {
             let file = appender.active.path.clone();
             let reason = appender.refuse(AppendError::Write { file, source: Arc::new(error) });
             // Now, if the disk lets us; else before the next append or by the preparing thread.
-            let _ = appender.repair();
+            let _ = self.repair(&mut appender);
             self.prepare_work.notify_one();
             return Err(reason);
         }
@@ -253,7 +240,7 @@ impl Shared {
                     return Err(reason.clone());
                 }
                 if appender.damaged {
-                    appender.repair()?;
+                    self.repair(&mut appender)?;
                 }
             }
             if appender.has_room(bytes) {
@@ -274,6 +261,24 @@ impl Shared {
                 appender = self.spare_changed.wait(appender).unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// Cuts off what a failed write may have left. The segment is synced before: one that is shorter than
+    /// its capacity counts as durable as a whole (see `recover`).
+    pub(crate) fn repair(&self, appender: &mut Appender) -> Result<(), AppendError> {
+        if let Err(error) = appender.active.file.sync() {
+            let reason = appender.refuse(poisoned(&appender.active.path, error));
+            // The kernel tells of a failure once: the sync thread would not hear of this one.
+            self.fail_waiting(reason.clone());
+            return Err(reason);
+        }
+        if let Err(error) = appender.active.file.set_len(appender.active.offset) {
+            let reason = AppendError::Write { file: appender.active.path.clone(), source: Arc::new(error) };
+            return Err(appender.refuse(reason));
+        }
+        appender.damaged = false;
+        appender.must_roll = true;
+        Ok(())
     }
 
     pub(crate) fn retire(&self, before: Position) -> Result<(), RetireError> {

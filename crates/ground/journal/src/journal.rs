@@ -48,6 +48,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// What nobody waits for is synced after this long at most.
     pub background_sync: Duration,
+    /// After a failed write or a full disk, how long until the journal tries to heal.
+    pub retry_after: Duration,
 }
 
 impl Settings {
@@ -56,9 +58,10 @@ impl Settings {
 }
 
 impl Default for Settings {
-    /// 64 MiB, 100 ms.
+    /// 64 MiB, 100 ms, 100 ms.
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, background_sync: Duration::from_millis(100) }
+        let tenth = Duration::from_millis(100);
+        Self { segment_bytes: 64 * 1024 * 1024, background_sync: tenth, retry_after: tenth }
     }
 }
 
@@ -320,14 +323,22 @@ impl fmt::Debug for Journal {
 
 impl Handle {
     fn close(&self) -> Result<(), AppendError> {
-        let result = self.shared.stop();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            // The last clone may go with a task that the sync thread itself drops.
-            if thread.thread().id() != thread::current().id() {
+        if lock(&self.lock).is_none() {
+            return Ok(());
+        }
+        self.shared.begin_stop();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        // The last clone may go with a task that the sync thread drops: it can't wait for itself.
+        let result = if threads.iter().any(|thread| thread.thread().id() == thread::current().id()) {
+            Ok(())
+        } else {
+            let result = self.shared.finish_stop();
+            for thread in threads {
                 // A panic of the thread has been reported by itself; there is no more to say here.
                 let _ = thread.join();
             }
-        }
+            result
+        };
         drop(lock(&self.lock).take());
         result
     }

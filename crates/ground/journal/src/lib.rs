@@ -50,7 +50,7 @@
 //! - **A write fails or is short**: that append is refused; the segment is synced and cut back to its last good
 //!   frame, and the next append begins another one.
 //! - **No room for a new segment**: appends go on while the current one has room, then are refused. A thread
-//!   tries again every 100 ms, so the journal heals without being asked.
+//!   tries again after [`Settings::retry_after`], so the journal heals without being asked.
 //! - **A sync fails**: all appends and waits are refused until the journal is opened anew. It is never retried.
 
 mod append;

@@ -1,24 +1,18 @@
 //! The preparing thread: keeps one empty segment ahead of need, and repairs after failed writes.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError};
 
 use crate::{
     journal::{Shared, lock},
     segment::prepare_spare,
 };
 
-/// How long to wait after a failure. Short: commands are being refused.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
-
 pub(crate) fn run(shared: &Shared) {
     let mut appender = lock(&shared.appender);
     while !appender.closed {
         let mut failed = false;
         if appender.needs_repair() {
-            failed = appender.repair().is_err();
+            failed = shared.repair(&mut appender).is_err();
         }
         if appender.spare.is_none() {
             drop(appender);
@@ -37,7 +31,7 @@ pub(crate) fn run(shared: &Shared) {
             shared.spare_changed.notify_all();
         }
         if failed {
-            let waited = shared.prepare_work.wait_timeout(appender, RETRY_AFTER);
+            let waited = shared.prepare_work.wait_timeout(appender, shared.settings.retry_after);
             appender = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }

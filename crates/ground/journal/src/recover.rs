@@ -98,8 +98,11 @@ impl Scan<'_> {
         let path = segment_path(self.dir, first);
         let file = self.storage.open(&path, false).map_err(failed("open", &path))?;
         let length = file.length().map_err(failed("read", &path))?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         bytes.clear();
-        bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+        let reserved = bytes.try_reserve_exact(length).map_err(io::Error::other);
+        reserved.map_err(failed("take into memory", &path))?;
+        bytes.resize(length, 0);
         let read = read_full(&*file, bytes, 0).map_err(failed("read", &path))?;
         bytes.truncate(read);
         Ok(())

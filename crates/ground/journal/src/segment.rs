@@ -15,7 +15,7 @@ pub(crate) const LOCK_NAME: &str = "lock";
 const SEGMENT_SUFFIX: &str = ".journal";
 const SPARE_SUFFIX: &str = ".spare";
 const SEQUENCE_DIGITS: usize = 20;
-const ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Where the segment stands whose first frame is `first`.
 pub(crate) fn segment_path(dir: &Path, first: u64) -> PathBuf {

@@ -105,50 +105,70 @@ impl Shared {
         }
     }
 
-    /// Refuses appends from now on, then lets both threads finish.
-    pub(crate) fn stop(&self) -> Result<(), AppendError> {
+    /// Refuses appends from now on and lets both threads finish, after a last sync.
+    pub(crate) fn begin_stop(&self) {
         lock(&self.appender).closed = true;
         self.prepare_work.notify_all();
         self.spare_changed.notify_all();
         self.written_changed.notify_all();
-        let result = self.wait_synced(self.written());
-        lock(&self.sync).stop = true;
-        self.sync_work.notify_all();
-        if result.is_ok() {
-            let ended = lock(&self.appender).end_active();
-            seal_all(&[ended]).map_err(|(file, error)| poisoned(&file, error))?;
-        }
-        result
+        let mut state = lock(&self.sync);
+        state.stop = true;
+        self.want(&mut state, self.written());
+    }
+
+    /// Waits for the last sync, then seals the last segment. Not for the sync thread itself.
+    pub(crate) fn finish_stop(&self) -> Result<(), AppendError> {
+        self.wait_synced(self.written())?;
+        let ended = lock(&self.appender).end_active();
+        seal_all(&[ended]).map_err(|(file, error)| poisoned(&file, error))
+    }
+
+    /// Lets the sync thread end and tell all who wait, after a sync that failed elsewhere.
+    pub(crate) fn fail_waiting(&self, reason: AppendError) {
+        lock(&self.sync).failure = Some(reason);
+        self.sync_work.notify_one();
     }
 }
 
 pub(crate) fn run(shared: &Shared) {
     while wait_for_work(shared) {
         let scope = lock(&shared.appender).sync_scope();
-        match sync_all(shared, &scope) {
-            Ok(()) => {
-                shared.synced.store(scope.target, Ordering::Release);
-                let wakers = lock(&shared.sync).take_wakers(Some(scope.target));
-                shared.synced_changed.notify_all();
-                wakers.into_iter().for_each(Waker::wake);
-                if let Err((file, error)) = seal_all(&scope.ended) {
-                    fail(shared, &file, error);
-                    break;
-                }
-            }
-            Err((file, error)) => {
-                fail(shared, &file, error);
-                break;
-            }
+        let done = sync_all(shared, &scope).and_then(|()| {
+            publish(shared, scope.target);
+            seal_all(&scope.ended)
+        });
+        if let Err((file, error)) = done {
+            let reason = lock(&shared.appender).refuse(poisoned(&file, error));
+            lock(&shared.sync).failure = Some(reason);
         }
     }
-    end(shared);
+    let mut state = lock(&shared.sync);
+    state.ended = true;
+    let wakers = state.take_wakers(None);
+    drop(state);
+    shared.synced_changed.notify_all();
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+fn publish(shared: &Shared, target: u64) {
+    // A repair under this mutex may have been told of a failure that our own sync then was not.
+    let poisoned = lock(&shared.appender).poison().is_some();
+    if poisoned {
+        return;
+    }
+    shared.synced.store(target, Ordering::Release);
+    let wakers = lock(&shared.sync).take_wakers(Some(target));
+    shared.synced_changed.notify_all();
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 /// False once the thread shall end.
 fn wait_for_work(shared: &Shared) -> bool {
     let mut state = lock(&shared.sync);
     loop {
+        if state.failure.is_some() {
+            return false;
+        }
         let synced = shared.synced();
         if state.wanted > synced.0 {
             return true;
@@ -195,18 +215,4 @@ fn seal_all(ended: &[Ended]) -> Result<(), SyncError> {
         }
     }
     Ok(())
-}
-
-fn fail(shared: &Shared, file: &Path, error: io::Error) {
-    let reason = lock(&shared.appender).refuse(poisoned(file, error));
-    lock(&shared.sync).failure = Some(reason);
-}
-
-fn end(shared: &Shared) {
-    let mut state = lock(&shared.sync);
-    state.ended = true;
-    let wakers = state.take_wakers(None);
-    drop(state);
-    shared.synced_changed.notify_all();
-    wakers.into_iter().for_each(Waker::wake);
 }
