@@ -149,7 +149,9 @@ fn retiring_deletes_whole_segments_and_keeps_the_last_frame() {
     }
     journal.wait_synced(Position(100)).unwrap();
     journal.retire(Position(50)).unwrap();
-    assert!(journal.follow(Position(1)).next_batch(journal::Level::Written, std::time::Duration::ZERO).is_err());
+    assert!(
+        journal.follow(Position(1)).next_batch(journal::Level::Written, std::time::Duration::ZERO).is_err()
+    );
     assert_eq!(contents(&journal, Position(50)).len(), 51);
     journal.retire(Position(1000)).unwrap();
     append(&journal, "after");

@@ -63,7 +63,7 @@ fn killed_within_an_append_at_any_byte() {
     killed_after(whole.path(), 5);
     let bytes = fs::read(&segments(whole.path())[0]).unwrap();
     let (start, end) = (end_of(4), end_of(5));
-    for cut in start..end {
+    for cut in (start..end).step_by(5).chain([start + 1, end - 1]) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("00000000000000000001.journal");
         let mut torn = bytes.clone();
@@ -188,7 +188,8 @@ proptest! {
         match Journal::open(dir.path(), settings()) {
             Err(OpenError::Corrupt { file, offset: at, .. }) => {
                 prop_assert_eq!(&file, path);
-                prop_assert!(at <= offset && offset - at < 500 || at >= end_of(0));
+                // Within the frame, or the rest of a segment that was too short for one.
+                prop_assert!(at <= offset && offset - at < 500);
             }
             Err(error) => prop_assert!(false, "{}", error),
             Ok((_, recovered)) => {

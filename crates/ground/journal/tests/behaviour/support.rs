@@ -4,8 +4,8 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -93,7 +93,10 @@ pub(crate) struct Plan {
 #[derive(Default)]
 struct State {
     plan: Mutex<Option<(Plan, usize)>>,
-    hits: std::sync::atomic::AtomicUsize,
+    hits: AtomicUsize,
+    syncs: AtomicUsize,
+    /// Whoever holds it makes all syncs wait.
+    gate: Mutex<()>,
     /// As if the process had been killed: nothing reaches the disk any more.
     dead: AtomicBool,
 }
@@ -115,6 +118,14 @@ impl Faulty {
 
     pub(crate) fn hits(&self) -> usize {
         self.state.hits.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.state.syncs.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.state.gate.lock().unwrap()
     }
 
     pub(crate) fn kill(&self) {
@@ -219,6 +230,8 @@ impl StorageFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let _gate = self.state.gate.lock().unwrap();
+        self.state.syncs.fetch_add(1, Ordering::SeqCst);
         self.state.run(Operation::Sync, || self.file.sync())
     }
 

@@ -1,5 +1,6 @@
 use std::{
     future::poll_fn,
+    path::Path,
     pin::pin,
     sync::{
         Arc,
@@ -77,11 +78,52 @@ fn all_tasks_that_wait_are_woken_each_once() {
     assert_eq!(journal.synced(), Position(100));
 }
 
+/// With the preparing thread's own syncs over.
+fn settled(storage: &Faulty, dir: &Path) -> Journal {
+    let (journal, _) = Journal::open_on(Arc::new(storage.clone()), dir, lazy()).unwrap();
+    // One sync of the directory's first segment, one of the spare.
+    while storage.syncs() < 2 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The count is taken before the sync itself, which may still be running.
+    thread::sleep(Duration::from_millis(20));
+    journal
+}
+
 #[test]
-fn many_threads_share_the_syncs() {
+fn what_comes_during_a_sync_shares_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Faulty::default();
-    let (journal, _) = Journal::open_on(Arc::new(storage), dir.path(), lazy()).unwrap();
+    let journal = settled(&storage, dir.path());
+    let before = storage.syncs();
+    let gate = storage.hold_syncs();
+    let first = append(&journal, "x");
+    assert!(journal.poll_synced(first, &mut Context::from_waker(Waker::noop())).is_pending());
+    // Long enough for the sync thread to have begun; were it not, there would be one sync instead of two.
+    thread::sleep(Duration::from_millis(20));
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..8)
+            .map(|_| {
+                let position = append(&journal, "x");
+                let journal = &journal;
+                scope.spawn(move || {
+                    block_on(poll_fn(|context| journal.poll_synced(position, context))).unwrap();
+                    assert!(journal.synced() >= position);
+                })
+            })
+            .collect();
+        assert_eq!(journal.synced(), Position(0));
+        drop(gate);
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+    let syncs = storage.syncs() - before;
+    assert!((1..=2).contains(&syncs), "{syncs} syncs for 9 who waited");
+}
+
+#[test]
+fn many_threads_wait_for_their_own_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), lazy()).unwrap();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -109,12 +151,7 @@ fn a_failed_sync_reaches_all_who_wait_and_refuses_what_comes() {
     for fault in [Fault::Fails, Fault::PersistsButFails] {
         let dir = tempfile::tempdir().unwrap();
         let storage = Faulty::default();
-        let (journal, _) = Journal::open_on(Arc::new(storage.clone()), dir.path(), lazy()).unwrap();
-        // The preparing thread's own syncs are over once the second segment is there.
-        while std::fs::read_dir(dir.path()).unwrap().count() < 3 {
-            thread::sleep(Duration::from_millis(1));
-        }
-        thread::sleep(Duration::from_millis(20));
+        let journal = settled(&storage, dir.path());
         let waits = AtomicUsize::new(0);
         let last = (0..10).map(|_| append(&journal, "x")).last().unwrap();
         storage.plan(Plan { operation: Operation::Sync, fault, at: 0, times: 1 });
