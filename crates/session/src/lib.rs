@@ -31,4 +31,4 @@ pub use gatehouse::{Durability, Gatehouse, Level};
 pub use live::{EndCause, Live};
 pub use open::{NotRecorded, OpenSession};
 pub use snapshot::{Secret, Snapshot, Target};
-pub use turn::{Barrier, Cleared, Command, Permit, Recorded, Turn};
+pub use turn::{Barrier, Cleared, Command, Known, Permit, Recorded, Turn};

@@ -79,11 +79,6 @@ impl OpenSession {
         Turn::new(self)
     }
 
-    /// The protocol saw that no explicit transaction is under way.
-    pub const fn outside_transaction(&mut self) {
-        self.transaction_wrote = false;
-    }
-
     /// Records the session's end.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! One turn of a session: what was read together is judged, recorded and cleared together.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use journal::{Batch, Position};
-use trail::record::{Intent, OutcomeRecord};
+use trail::record::{FactsRecord, Intent, OutcomeRecord, Record};
 use vocabulary::{Facts, Status, Timestamp, TransactionControl};
 
 use crate::gatehouse::Level;
@@ -15,11 +16,33 @@ thread_local! {
     static BATCH: Cell<Option<Batch>> = const { Cell::new(None) };
 }
 
+/// Facts together with their form in the trail, made once per distinct statement.
+#[derive(Debug)]
+pub struct Known {
+    facts: Arc<Facts>,
+    record: Vec<u8>,
+}
+
+impl Known {
+    /// Encodes the facts once, for all commands that have them.
+    #[must_use]
+    pub fn new(facts: Arc<Facts>) -> Self {
+        let record = FactsRecord::from(&*facts).encode();
+        Self { facts, record }
+    }
+
+    /// The facts.
+    #[must_use]
+    pub const fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+}
+
 /// A command as a protocol hands it over.
 #[derive(Clone, Copy, Debug)]
 pub struct Command<'a> {
     /// What is known of it.
-    pub facts: &'a Facts,
+    pub known: &'a Known,
     /// Its text as the client sent it; may be invalid UTF-8.
     pub text: &'a [u8],
     /// Its parameters, encoded by `trail::record::ParamsBuf`.
@@ -90,13 +113,16 @@ pub struct Turn<'s> {
     session: &'s mut OpenSession,
     batch: Batch,
     level: Level,
+    /// The session's next number when the turn began: what the journal refuses leaves no gap.
+    first_seq: u64,
 }
 
 impl<'s> Turn<'s> {
     pub(crate) fn new(session: &'s mut OpenSession) -> Self {
         let mut batch = BATCH.take().unwrap_or_default();
         batch.clear();
-        Self { session, batch, level: Level::Crash }
+        let first_seq = session.next_seq;
+        Self { session, batch, level: Level::Crash, first_seq }
     }
 
     /// Judges a command and puts its intent into the turn. It may be forwarded once the turn is recorded.
@@ -111,12 +137,12 @@ impl<'s> Turn<'s> {
             session: self.session.id,
             seq,
             at,
-            facts: command.facts.into(),
+            facts: &command.known.record,
             decision: &self.session.house.decision,
             text: command.text,
             params: command.params,
         };
-        intent.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
+        Record::Intent(intent).push(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
         self.session.next_seq += 1;
         self.level = self.level.max(level);
         Ok(Permit { seq, at, level })
@@ -137,7 +163,7 @@ impl<'s> Turn<'s> {
             duration_us: now.micros_since(permit.at),
             ..outcome
         };
-        record.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
+        Record::Outcome(record).push(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
         if outcome.executed != Some(false) && outcome.status != Status::Denied {
             self.level = self.level.max(permit.level);
         }
@@ -147,25 +173,31 @@ impl<'s> Turn<'s> {
     /// Writes the turn into the journal with one append.
     ///
     /// # Errors
-    /// When the journal refuses: nothing of this turn may be forwarded or released.
+    /// When the journal refuses: nothing of this turn may be forwarded or released, and none of its permits may
+    /// be observed, since the trail does not know their commands.
     pub fn record(mut self) -> Result<Recorded, NotRecorded> {
         if self.batch.is_empty() {
             return Ok(Recorded::Cleared(Cleared(())));
         }
         let appended = self.session.house.trail.append(&mut self.batch);
-        self.batch.clear();
         let position = appended.map_err(|error| NotRecorded::new(&error))?;
+        self.batch.clear();
         Ok(match self.level {
             Level::Crash => Recorded::Cleared(Cleared(())),
             Level::Power => Recorded::Waiting(Barrier(position)),
         })
     }
 
+    /// The protocol saw that no explicit transaction is under way.
+    pub const fn outside_transaction(&mut self) {
+        self.session.transaction_wrote = false;
+    }
+
     /// What a command needs before it leaves. In an explicit transaction the effects do not last before its
     /// end, so the barrier stands there; what outlives a rollback waits at once.
     fn level_of(&mut self, command: &Command<'_>) -> Level {
         let durability = self.session.house.durability;
-        let facts = command.facts;
+        let facts = &command.known.facts;
         if facts.transaction == Some(TransactionControl::Commit) {
             let wrote = std::mem::take(&mut self.session.transaction_wrote);
             return if wrote { durability.changes } else { durability.reads };
@@ -186,6 +218,7 @@ impl Drop for Turn<'_> {
         if !self.batch.is_empty() {
             // A turn that is given up (its session ends with an error) must not leak into the next one's batch.
             self.batch.clear();
+            self.session.next_seq = self.first_seq;
         }
         BATCH.set(Some(std::mem::take(&mut self.batch)));
     }

@@ -1,0 +1,466 @@
+//! The target's half: from its answers to outcomes that are observed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use session::Known;
+use vocabulary::{Class, Facts, Status};
+
+use super::client::plain;
+use super::limits::{MAX_ANSWER_BYTES, MAX_ERROR_MESSAGE_BYTES};
+use super::running::{CommandKey, NEVER_EXECUTED, Parts, SKIPPED, SUSPENDED};
+use super::{Conversation, Expected, Fault, Next, Portal, Recorder, Scan};
+use crate::wire::backend::{self, Transaction};
+use crate::wire::error_response::Received;
+
+/// Bytes of tag and length.
+const HEADER: usize = 5;
+
+/// SQLSTATE `query_canceled`.
+const QUERY_CANCELED: &str = "57014";
+
+/// The command that an expectation belongs to.
+pub(super) const fn command_of(expected: &Expected) -> Option<CommandKey> {
+    match expected {
+        Expected::Statement { command } | Expected::Bind { command, .. } => Some(*command),
+        Expected::Execute { command } | Expected::Opaque { command, .. } => *command,
+        Expected::Parse { .. }
+        | Expected::DescribeStatement { .. }
+        | Expected::DescribePortal
+        | Expected::CloseStatement { .. }
+        | Expected::ClosePortal { .. }
+        | Expected::CopyEnd
+        | Expected::Ready { .. } => None,
+    }
+}
+
+impl<P> Conversation<P> {
+    /// Scans what the target sent. What was taken may be released to the client once `recorder`'s turn is recorded;
+    /// the rest must be shown again, with more behind it.
+    ///
+    /// # Errors
+    /// [`Fault`]: the session has to end, and nothing of these bytes may be released.
+    pub fn target<R: Recorder<Permit = P>>(&mut self, bytes: &[u8], recorder: &mut R) -> Result<Scan, Fault> {
+        let mut taken = 0;
+        loop {
+            let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
+                return Ok(Scan { taken, next: Next::Bytes(1) });
+            };
+            if self.target_body > 0 {
+                let count = rest.len().min(usize::try_from(self.target_body).unwrap_or(usize::MAX));
+                self.target_body -= count as u64;
+                taken += count;
+                continue;
+            }
+            let Some((&[tag, a, b, c, d], _)) = rest.split_first_chunk::<HEADER>() else {
+                return Ok(Scan { taken, next: Next::Bytes(HEADER) });
+            };
+            let length = u32::from_be_bytes([a, b, c, d]);
+            if !(4..=0x7fff_ffff).contains(&length) {
+                return Err(Fault::Target(format!("it sent a message of {length} bytes")));
+            }
+            let total = u64::from(length) + 1;
+            if matches!(tag, b'D' | b'd') {
+                self.count_row(tag, total);
+                self.target_body = total;
+                continue;
+            }
+            if !read_whole(tag) {
+                self.count_bytes(total);
+                self.header_only(tag, recorder)?;
+                self.target_body = total;
+                continue;
+            }
+            let total = usize::try_from(total).unwrap_or(usize::MAX);
+            if total > MAX_ANSWER_BYTES {
+                return Err(Fault::Target(format!("it sent an answer of {total} bytes")));
+            }
+            let Some(message) = rest.get(..total) else {
+                return Ok(Scan { taken, next: Next::Bytes(total) });
+            };
+            self.count_bytes(total as u64);
+            self.answer(tag, message.get(HEADER..).unwrap_or_default(), recorder)?;
+            taken += total;
+        }
+    }
+
+    fn count_row(&mut self, tag: u8, total: u64) {
+        let command = self.queue.front().and_then(command_of);
+        if let Some(running) = command.and_then(|key| self.commands.get_mut(key)) {
+            running.bytes_out += total;
+            running.rows += u64::from(tag == b'D');
+        }
+    }
+
+    fn count_bytes(&mut self, total: u64) {
+        let command = self.queue.front().and_then(command_of);
+        if let Some(running) = command.and_then(|key| self.commands.get_mut(key)) {
+            running.bytes_out += total;
+        }
+    }
+
+    /// Answers whose content does not matter.
+    fn header_only<R: Recorder<Permit = P>>(&mut self, tag: u8, recorder: &mut R) -> Result<(), Fault> {
+        match tag {
+            b'1' => {
+                if let Some(Expected::Parse { name, opened: Some(opened), .. }) = self.queue.pop_front() {
+                    self.statements.confirm(&name, opened.id);
+                }
+            }
+            b'2' => {
+                if let Some(Expected::Bind { name, opened: Some(opened), .. }) = self.queue.pop_front() {
+                    self.portals.confirm(&name, opened.id);
+                    if let Some(portal) = opened.into_replaced() {
+                        self.close_portal(&portal, recorder)?;
+                    }
+                }
+            }
+            b'3' => match self.queue.pop_front() {
+                Some(Expected::CloseStatement { name, id: Some(id) }) => {
+                    self.statements.closed(&name, id);
+                }
+                Some(Expected::ClosePortal { name, id: Some(id) }) => {
+                    if let Some(portal) = self.portals.closed(&name, id) {
+                        self.close_portal(&portal, recorder)?;
+                    }
+                }
+                _ => {}
+            },
+            // RowDescription, NoData: the end of a Describe, or the head of a result.
+            b'T' | b'n' => {
+                if matches!(
+                    self.queue.front(),
+                    Some(Expected::DescribeStatement { .. } | Expected::DescribePortal)
+                ) {
+                    self.queue.pop_front();
+                }
+            }
+            b'I' => self.complete(None, recorder)?,
+            b's' => {
+                if let Some(Expected::Execute { command: Some(key) }) = self.queue.pop_front()
+                    && let Some(running) = self.commands.get_mut(key)
+                {
+                    running.executes = running.executes.saturating_sub(1);
+                    running.ran = true;
+                }
+            }
+            b'V' => self.complete(None, recorder)?,
+            b'G' | b'W' => self.copy_in_begins(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Answers that are read.
+    fn answer<R: Recorder<Permit = P>>(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        match tag {
+            b'C' => self.complete(backend::tag_rows(body.strip_suffix(b"\0").unwrap_or(body)), recorder),
+            b'E' => self.failed(body, recorder),
+            b'Z' => self.ready(Transaction::read(body.first().copied().unwrap_or_default()), recorder),
+            b'S' => {
+                if let Ok((name, value)) = backend::parameter_status(body) {
+                    self.set_parameter(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+                }
+                Ok(())
+            }
+            b't' => {
+                let described = match self.queue.front() {
+                    Some(Expected::DescribeStatement { name }) => self.statements.peek(name),
+                    _ => None,
+                };
+                if let (Some(statement), Ok(types)) = (described, backend::parameter_description(body)) {
+                    statement.types.replace(types.into());
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The target asks for COPY data. It ignores the Sync that a client sent right behind the command, and what ended
+    /// the data may have been sent already.
+    fn copy_in_begins(&mut self) {
+        while let Some(next) = self.queue.get(1) {
+            match next {
+                Expected::Ready { sync: true, .. } => {
+                    self.queue.remove(1);
+                }
+                Expected::CopyEnd => {
+                    self.queue.remove(1);
+                    return;
+                }
+                _ => break,
+            }
+        }
+        self.copying_in = true;
+    }
+
+    fn skip_stray_copy_ends(&mut self) {
+        while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
+            self.queue.pop_front();
+        }
+    }
+
+    /// A command is complete.
+    fn complete<R: Recorder<Permit = P>>(&mut self, rows: Option<u64>, recorder: &mut R) -> Result<(), Fault> {
+        self.copying_in = false;
+        self.skip_stray_copy_ends();
+        let parts = Parts { rows, ..Parts::default() };
+        match self.queue.front_mut() {
+            Some(Expected::Statement { command }) => {
+                let key = *command;
+                self.queue.pop_front();
+                self.finish(key, &parts, recorder)
+            }
+            Some(Expected::Execute { command }) => {
+                let key = *command;
+                self.queue.pop_front();
+                key.map_or(Ok(()), |key| self.finish(key, &parts, recorder))
+            }
+            Some(Expected::Opaque { command, statement }) => {
+                let statement = Rc::clone(statement);
+                let key = match command.take() {
+                    Some(key) => key,
+                    // One more completion of a text that we can't take apart.
+                    None => self.begin(&statement, 0, recorder)?,
+                };
+                self.finish(key, &parts, recorder)
+            }
+            // A completion that nothing was waiting for, such as a further one of a statement.
+            _ => self.unattached("COMPLETION", &parts, recorder),
+        }
+    }
+
+    /// The target reports an error.
+    fn failed<R: Recorder<Permit = P>>(&mut self, body: &[u8], recorder: &mut R) -> Result<(), Fault> {
+        self.copying_in = false;
+        self.skip_stray_copy_ends();
+        let received = Received::parse(body);
+        let code = received.sqlstate();
+        let status = if code == Some(QUERY_CANCELED) { Status::Cancelled } else { Status::Error };
+        let message = shortened(received.message);
+        let parts = Parts {
+            status,
+            executed: Some(true),
+            rows: None,
+            code,
+            message: Some(&message),
+        };
+        self.target_said_goodbye |= received.is_fatal();
+        match self.queue.pop_front() {
+            Some(Expected::Statement { command }) => {
+                self.finish(command, &parts, recorder)?;
+                self.skip_statements(recorder)
+            }
+            Some(Expected::Opaque { command, statement }) => {
+                let key = match command {
+                    Some(key) => key,
+                    None => self.begin(&statement, 0, recorder)?,
+                };
+                self.finish(key, &parts, recorder)
+            }
+            Some(Expected::Execute { command }) => {
+                self.skipping = true;
+                command.map_or(Ok(()), |key| self.finish(key, &parts, recorder))
+            }
+            Some(Expected::Bind { name, opened, command }) => {
+                self.skipping = true;
+                if let Some(opened) = opened {
+                    self.portals.undo_open(&name, opened);
+                }
+                // Nothing is executed before Execute, but planning may have run functions.
+                self.finish(command, &parts, recorder)
+            }
+            Some(Expected::Parse { name, opened, statement, bytes_in }) => {
+                self.skipping = true;
+                if let Some(opened) = opened {
+                    self.statements.undo_open(&name, opened);
+                }
+                self.params.clear();
+                let key = self.begin(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
+                self.finish(key, &Parts { executed: Some(false), ..parts }, recorder)
+            }
+            Some(
+                other @ (Expected::DescribeStatement { .. }
+                | Expected::DescribePortal
+                | Expected::CloseStatement { .. }
+                | Expected::ClosePortal { .. }),
+            ) => {
+                self.skipping = true;
+                self.undo(other);
+                self.unattached("DESCRIBE", &parts, recorder)
+            }
+            // What fails at the end of a segment: a deferred constraint when an implicit transaction commits.
+            Some(ready @ Expected::Ready { .. }) => {
+                self.queue.push_front(ready);
+                self.unattached("COMMIT", &parts, recorder)
+            }
+            Some(Expected::CopyEnd) => Ok(()),
+            // Said to nobody in particular: the target shuts down, or ends an idle session.
+            None => Ok(()),
+        }
+    }
+
+    /// Of a simple query, the statements behind the failed one are not run.
+    fn skip_statements<R: Recorder<Permit = P>>(&mut self, recorder: &mut R) -> Result<(), Fault> {
+        while let Some(Expected::Statement { command }) = self.queue.front() {
+            let key = *command;
+            self.queue.pop_front();
+            self.finish(key, &Parts::skipped(SKIPPED), recorder)?;
+        }
+        Ok(())
+    }
+
+    /// The target is ready: a segment is over.
+    fn ready<R: Recorder<Permit = P>>(
+        &mut self,
+        transaction: Transaction,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        self.copying_in = false;
+        let must_be_sync = std::mem::take(&mut self.skipping);
+        let mut skipped = Vec::new();
+        let ends_here = |expected: &Expected| match expected {
+            Expected::Ready { sync, .. } => *sync || !must_be_sync,
+            _ => false,
+        };
+        // A Sync that the target took for part of a COPY leaves one answer without its question: then nothing is
+        // skipped on its account.
+        if self.queue.iter().any(ends_here) {
+            while let Some(expected) = self.queue.pop_front() {
+                if let Expected::Ready { segment, sync } = expected {
+                    self.answered = segment;
+                    if sync || !must_be_sync {
+                        break;
+                    }
+                } else {
+                    skipped.push(expected);
+                }
+            }
+        }
+        for expected in skipped.into_iter().rev() {
+            let key = command_of(&expected);
+            self.undo(expected);
+            if let Some(key) = key.filter(|key| self.commands.get(*key).is_some()) {
+                self.finish(key, &Parts::skipped(SKIPPED), recorder)?;
+            }
+        }
+        self.transaction = transaction;
+        if self.queue.is_empty() {
+            self.transaction_may_end = false;
+        }
+        if transaction == Transaction::Idle {
+            recorder.outside_transaction();
+            if !self.portals.is_empty() {
+                // Portals end with their transaction.
+                for portal in self.portals.drain_confirmed() {
+                    self.close_portal(&portal, recorder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The client asked for it, and the target did not do it.
+    fn undo(&mut self, expected: Expected) {
+        match expected {
+            Expected::Parse { name, opened: Some(opened), .. } => {
+                self.statements.undo_open(&name, opened);
+            }
+            Expected::Bind { name, opened: Some(opened), .. } => {
+                self.portals.undo_open(&name, opened);
+            }
+            Expected::CloseStatement { name, id: Some(id) } => self.statements.undo_close(&name, id),
+            Expected::ClosePortal { name, id: Some(id) } => self.portals.undo_close(&name, id),
+            _ => {}
+        }
+    }
+
+    /// A portal is gone: whatever it has not done will not happen.
+    fn close_portal<R: Recorder<Permit = P>>(
+        &mut self,
+        portal: &Portal,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        let Some(key) = portal.command else { return Ok(()) };
+        let Some(running) = self.commands.get(key) else { return Ok(()) };
+        if running.executes > 0 {
+            return Ok(());
+        }
+        let parts = if running.ran {
+            Parts { message: Some(SUSPENDED), ..Parts::default() }
+        } else {
+            Parts::skipped(NEVER_EXECUTED)
+        };
+        self.finish(key, &parts, recorder)
+    }
+
+    /// A command has its outcome.
+    fn finish<R: Recorder<Permit = P>>(
+        &mut self,
+        key: CommandKey,
+        parts: &Parts<'_>,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        let Some(running) = self.commands.remove(key) else { return Ok(()) };
+        let statement = Rc::clone(&running.statement);
+        running.observe(recorder, parts)?;
+        if parts.status == Status::Ok {
+            self.take_effect(&statement);
+        }
+        Ok(())
+    }
+
+    /// What a command that succeeded changes in the session.
+    fn take_effect(&mut self, statement: &Rc<super::Statement>) {
+        for setting in &statement.known.facts().settings {
+            match (&setting.value, setting.name.as_str()) {
+                (Some(value), name) => self.set_parameter(name, value),
+                (None, "search_path" | "*") => self.settings.search_path = classify::postgres::SearchPath::default(),
+                (None, _) => {}
+            }
+        }
+        if let Some(prepared) = &statement.prepares {
+            let inner = super::Statement {
+                text: statement.text.clone(),
+                known: Rc::new(Known::new(Arc::clone(&prepared.facts))),
+                prepares: None,
+                types: std::cell::RefCell::default(),
+            };
+            self.statements.set(prepared.name.as_bytes(), Rc::new(inner));
+        }
+    }
+
+    /// An answer that belongs to no command gets an entry of its own.
+    fn unattached<R: Recorder<Permit = P>>(
+        &mut self,
+        verb: &str,
+        parts: &Parts<'_>,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        self.params.clear();
+        let known = Rc::new(Known::new(Arc::new(Facts::plain(verb, Class::Session))));
+        let key = self.begin(&Rc::new(plain(b"", known)), 0, recorder)?;
+        self.finish(key, parts, recorder)
+    }
+}
+
+/// Whether an answer has to be there as a whole before it is looked at.
+const fn read_whole(tag: u8) -> bool {
+    matches!(tag, b'C' | b'E' | b'Z' | b'S' | b't')
+}
+
+/// A message as the trail keeps it: valid UTF-8, and not without end.
+fn shortened(message: &[u8]) -> std::borrow::Cow<'_, str> {
+    match message.get(..MAX_ERROR_MESSAGE_BYTES) {
+        None => String::from_utf8_lossy(message),
+        Some(head) => {
+            format!("{}… ({} bytes in all)", String::from_utf8_lossy(head), message.len()).into()
+        }
+    }
+}
