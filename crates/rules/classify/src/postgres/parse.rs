@@ -1,0 +1,225 @@
+//! From bytes to statements: what is refused unread, the call of the parser, where each statement stands.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use vocabulary::Facts;
+
+use super::names::Path;
+use super::settings::{ClientEncoding, SearchPath, Settings};
+use super::walk::{Environment, Walk};
+use super::{Parsed, Prepared, PreparedStatement, Statement, UnknownReason, limits};
+
+/// Judges a text. Never panics and never exhausts the stack, on any thread; time is bounded by
+/// [`limits::MAX_TOKENS`] (around a second at the very most, some microseconds for what clients usually send).
+#[must_use]
+pub fn classify(text: &[u8], settings: &Settings, prepared: Prepared<'_>) -> Parsed {
+    judge(text, settings, prepared).parsed
+}
+
+/// A verdict and how far it reaches.
+pub(super) struct Verdict {
+    pub parsed: Parsed,
+    /// Whether another session with the same settings gets the same verdict.
+    pub reusable: bool,
+    /// Whether the same text with other constants gets the same verdict, but for where its end is.
+    pub template: bool,
+}
+
+pub(super) fn judge(text: &[u8], settings: &Settings, prepared: Prepared<'_>) -> Verdict {
+    let readable = match readable(text, settings) {
+        Ok(readable) => readable,
+        Err(reason) => return unknown(text, reason),
+    };
+    let tokens = tokens_at_most(text);
+    if tokens > limits::MAX_TOKENS {
+        return unknown(text, UnknownReason::TooManyTokens);
+    }
+    // The parser is C and the walk calls accessors that assert: a panic there is a verdict, not an end.
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        if tokens <= limits::INLINE_TOKENS {
+            return parse(readable, settings, prepared);
+        }
+        // EXECUTE is the only statement that asks for what is prepared, and a text so long isn't one: so nothing
+        // that belongs to this thread goes to the other.
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("classify".to_owned())
+                .stack_size(limits::HELPER_STACK_BYTES)
+                .spawn_scoped(scope, || parse(readable, settings, super::NOTHING_PREPARED))
+                .ok()
+                .and_then(|helper| helper.join().ok())
+                .unwrap_or(Err(UnknownReason::Parser))
+        })
+    }));
+    judged.unwrap_or(Err(UnknownReason::Parser)).unwrap_or_else(|reason| unknown(text, reason))
+}
+
+fn unknown(text: &[u8], reason: UnknownReason) -> Verdict {
+    // What one thread could not do for want of memory another may.
+    let reusable = reason != UnknownReason::Parser;
+    let facts = Arc::new(Facts::unknown(&first_word(text)));
+    Verdict { parsed: Parsed::Unknown(reason, facts), reusable, template: false }
+}
+
+/// The text, if the parser reads it as the server will.
+fn readable<'t>(text: &'t [u8], settings: &Settings) -> Result<&'t str, UnknownReason> {
+    if text.len() > limits::MAX_BYTES {
+        return Err(UnknownReason::TooLong);
+    }
+    let ascii = text.is_ascii();
+    if memchr::memchr(0, text).is_some() {
+        return Err(UnknownReason::Nul);
+    }
+    if !ascii && settings.client_encoding != ClientEncoding::Utf8 {
+        return Err(UnknownReason::Encoding);
+    }
+    let ambiguous =
+        !settings.standard_conforming_strings || settings.client_encoding == ClientEncoding::Ambiguous;
+    if ambiguous && memchr::memchr(b'\\', text).is_some() {
+        return Err(UnknownReason::Backslash);
+    }
+    std::str::from_utf8(text).map_err(|_| UnknownReason::NotUtf8)
+}
+
+/// How many tokens the text has, or more: words count once, every sign counts.
+fn tokens_at_most(text: &[u8]) -> usize {
+    let mut tokens = 0;
+    let mut in_word = false;
+    for &byte in text {
+        let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+        tokens += usize::from((word && !in_word) || (!word && byte > b' '));
+        in_word = word;
+    }
+    tokens
+}
+
+fn parse(text: &str, settings: &Settings, prepared: Prepared<'_>) -> Result<Verdict, UnknownReason> {
+    let tree = pg_raw_parse::parse(text).map_err(|error| {
+        UnknownReason::Syntax(error.to_string().chars().take(limits::MESSAGE_CHARS).collect())
+    })?;
+    let mut path = Path::new(&settings.search_path);
+    let mut statements = Vec::with_capacity(tree.len());
+    let (mut reusable, mut template) = (true, true);
+    for raw in tree.iter() {
+        let env = Environment { path: &path, server_major: settings.server_major, prepared };
+        let mut walk = Walk::new(&env);
+        let (verb, finished) = walk.run(raw.stmt());
+        if !finished {
+            return Err(UnknownReason::TooManySteps);
+        }
+        reusable &= !walk.found.depends_on_prepared;
+        template &= !walk.found.depends_on_constants;
+        let transaction = super::statement::transaction(raw.stmt());
+        template &= super::statement::is_plain(raw.stmt());
+        let mut found = walk.found;
+        found.objects.sort_unstable();
+        found.objects.dedup();
+        found.functions.sort_unstable();
+        found.functions.dedup();
+        for change in &found.settings {
+            // DISCARD ALL and RESET ALL go back to a path that only the server knows.
+            if matches!(change.name.as_str(), "search_path" | "*") {
+                let new = change.value.as_deref().filter(|_| change.name != "*").and_then(SearchPath::parse);
+                path.change(new.as_ref());
+            }
+        }
+        let span = span(text.as_bytes(), raw.stmt_location, raw.stmt_len);
+        let verb = verb.map_or_else(
+            || first_word(text.as_bytes().get(span.clone()).unwrap_or_default()),
+            std::borrow::Cow::into_owned,
+        );
+        let facts = Arc::new(Facts {
+            verb,
+            class: found.class,
+            objects: found.objects,
+            functions: found.functions,
+            has_where: found.has_where,
+            transaction,
+            settings: found.settings,
+            outlives_rollback: found.outlives_rollback,
+        });
+        statements.push(Statement {
+            span,
+            copy: super::statement::copy(raw.stmt()),
+            prepares: super::statement::prepares(raw.stmt())
+                .map(|name| PreparedStatement { name, facts: Arc::clone(&facts) }),
+            facts,
+        });
+    }
+    template &= statements.len() == 1;
+    let parsed = if statements.is_empty() { Parsed::Empty } else { Parsed::Statements(statements) };
+    Ok(Verdict { parsed, reusable, template })
+}
+
+/// Where a statement stands, from the parser's start and length (0: to the end of the text).
+fn span(text: &[u8], start: i32, length: i32) -> Range<usize> {
+    let start = usize::try_from(start).unwrap_or(0).min(text.len());
+    let end = match usize::try_from(length) {
+        Ok(length) if length > 0 => start.saturating_add(length).min(text.len()),
+        _ => text.len(),
+    };
+    trimmed(text, start..end)
+}
+
+/// A span without white space and comments before, and white space after.
+pub(super) fn trimmed(text: &[u8], span: Range<usize>) -> Range<usize> {
+    let Range { mut start, mut end } = span;
+    while let Some(rest) = text.get(start..end) {
+        let skip = if rest.first().is_some_and(|&byte| is_space(byte)) {
+            1
+        } else if rest.starts_with(b"--") {
+            memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len())
+        } else if rest.starts_with(b"/*") {
+            comment_length(rest)
+        } else {
+            0
+        };
+        if skip == 0 {
+            break;
+        }
+        start += skip;
+    }
+    while end > start && text.get(end - 1).is_some_and(|&byte| is_space(byte) || byte == b';') {
+        end -= 1;
+    }
+    start..end
+}
+
+/// What PostgreSQL's lexer takes for white space.
+pub(super) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// Length of the comment at the start; comments nest.
+fn comment_length(text: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(pair) = text.get(at..at + 2) {
+        match pair {
+            b"/*" => (depth, at) = (depth + 1, at + 2),
+            b"*/" => (depth, at) = (depth.saturating_sub(1), at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// The first word in upper case, to call by it what could not be parsed.
+fn first_word(text: &[u8]) -> String {
+    const LONGEST: usize = 24;
+    let start = trimmed(text, 0..text.len().min(4_096)).start;
+    let word: String = text
+        .get(start..)
+        .unwrap_or_default()
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .take(LONGEST)
+        .map(|&byte| char::from(byte.to_ascii_uppercase()))
+        .collect();
+    if word.is_empty() { "UNKNOWN".to_owned() } else { word }
+}
