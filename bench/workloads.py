@@ -1,0 +1,144 @@
+"""What is measured: each cell is one workload at one setting, run on one road at a time."""
+
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.postgres import bin_directory
+from harness.roads import descendants
+from harness.wire import Session
+from measure import CORES, Meter, pin, resident_kb, run_client
+
+DATABASE = "bench"
+# All that a pinned cell runs shares this core.
+PINNED_CORE = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`kind` says which table it stands in, `name` its row; `seconds` how long one run takes (bulk: by bytes)."""
+
+    kind: str
+    name: str
+    clients: int = 1
+    arguments: tuple = ()
+    tls: bool = False
+    pinned: bool = False
+    sql: str = ""
+
+    def run(self, server, road, seconds):
+        """One run; {figure: number}."""
+        if not self.pinned:
+            return self._run(server, road, seconds)
+        everyone = lambda: [*descendants(server.process.pid), *road.pids()]  # noqa: E731
+        pin(everyone(), {PINNED_CORE})
+        try:
+            return self._run(server, road, seconds)
+        finally:
+            pin(everyone(), set(range(CORES)))
+
+    def _run(self, server, road, seconds):
+        return self._bulk(server, road, seconds) if self.sql else self._pgbench(server, road, seconds)
+
+    def _pgbench(self, server, road, seconds):
+        with tempfile.TemporaryDirectory(prefix="trailgate-bench-") as directory:
+            log = Path(directory) / "log"
+            command = [
+                *(["taskset", "-c", str(PINNED_CORE)] if self.pinned else []),
+                bin_directory() / "pgbench", "-n", "-c", str(self.clients), "-j", str(min(self.clients, CORES)),
+                "-T", str(seconds), "--log", f"--log-prefix={log}", *self.arguments,
+            ]  # fmt: skip
+            environment = road.endpoint().environment(DATABASE)
+            environment["PGSSLMODE"] = "require" if self.tls else "disable"
+            with Meter(server, road) as meter:
+                output = run_client(command, environment, meter)
+            latencies = sorted(
+                int(line.split()[2]) for file in Path(directory).glob("log*") for line in file.read_text().splitlines()
+            )
+        transactions = int(re.search(r"transactions actually processed: (\d+)", output)[1])
+        return {
+            "rate": float(re.search(r"^tps = ([\d.]+)", output, re.MULTILINE)[1]),
+            "p50_us": quantile(latencies, 0.50),
+            "p99_us": quantile(latencies, 0.99),
+            "cpu_us": meter.proxy_cpu_s / transactions * 1e6,
+            "switches": meter.proxy_switches / transactions,
+            "foreign_share": meter.foreign_share,
+        }
+
+    def _bulk(self, server, road, seconds):
+        received, started = 0, time.monotonic()
+        with Session(road.endpoint(), DATABASE) as session, Meter(server, road) as meter:
+            begun = time.monotonic()
+            while time.monotonic() - started < seconds:
+                received += session.drain(self.sql)
+            elapsed = time.monotonic() - begun
+        return {
+            "rate": received / elapsed / 1e6,
+            "cpu_s_per_gb": meter.proxy_cpu_s / (received / 1e9),
+            "foreign_share": meter.foreign_share,
+        }
+
+
+def quantile(ordered, share):
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0
+
+
+def prepare(server, megabytes):
+    """The database of all cells: pgbench's tables at scale 10, and two tables of printable rows."""
+    server.psql(f"CREATE DATABASE {DATABASE}")
+    subprocess.run(
+        [bin_directory() / "pgbench", "-iq", "-s", "10"],
+        env=server.endpoint().environment(DATABASE), check=True, capture_output=True,
+    )  # fmt: skip
+    for size in (100, 1000):
+        rows = megabytes * 1_000_000 // size
+        server.psql(
+            f"CREATE TABLE rows_{size} AS SELECT rpad(n::text, {size}, 'x') AS pad FROM generate_series(1, {rows}) n",
+            f"VACUUM (FREEZE, ANALYZE) rows_{size}",
+            database=DATABASE,
+        )
+    server.psql("VACUUM (FREEZE, ANALYZE)", "CHECKPOINT", database=DATABASE)
+
+
+def cells():
+    """Every cell, in the order of the report."""
+    select = lambda mode: ("-S", "-M", mode)  # noqa: E731
+    modes = ("simple", "extended", "prepared")
+    found = [
+        Cell("select", f"{mode}, 1 client, one core", 1, select(mode), pinned=True) for mode in modes
+    ]
+    found += [
+        Cell("select", f"{mode}, {clients} client{'s' if clients > 1 else ''}", clients, select(mode))
+        for clients in (1, 8, 32)
+        for mode in modes
+    ]
+    found.append(Cell("tpcb", "TPC-B, 8 clients", 8, ("-M", "prepared")))
+    found += [
+        Cell("connect", f"SCRAM{' in TLS' if tls else ''}, 8 clients", 8, ("-S", "-C"), tls=tls)
+        for tls in (False, True)
+    ]
+    found += [
+        Cell("bulk", f"{how}, {text} rows", sql=sql.format(size))
+        for how, sql in (("COPY out", "COPY rows_{} TO STDOUT"), ("SELECT", "SELECT pad FROM rows_{}"))
+        for size, text in ((1000, "1 KB"), (100, "100 B"))
+    ]
+    return found
+
+
+def idle_memory(road, sessions):
+    """Resident kB of a road with 1 and with `sessions` idle sessions."""
+    opened = [Session(road.endpoint(), DATABASE)]
+    try:
+        time.sleep(0.3)
+        one = resident_kb(road.pids())
+        while len(opened) < sessions:
+            opened.append(Session(road.endpoint(), DATABASE))
+        time.sleep(1)
+        many = resident_kb(road.pids())
+    finally:
+        for session in opened:
+            session.close()
+    return {"one_kb": one, "many_kb": many, "per_session_kb": (many - one) / (sessions - 1)}
