@@ -215,7 +215,9 @@ fn a_segment_that_can_not_be_deleted_is_deleted_by_the_next_retirement() {
             let dir = tempfile::tempdir().unwrap();
             let storage = Faulty::default();
             let (journal, _) = Journal::open_on(Arc::new(storage.clone()), dir.path(), settings()).unwrap();
-            (0..60).for_each(|number| drop(append(&journal, numbered(number))));
+            for number in 0..60 {
+                append(&journal, numbered(number));
+            }
             journal.wait_synced(Position(60)).unwrap();
             storage.plan(Plan { operation, fault, at: 1, times: 1 });
             assert!(journal.retire(Position(50)).is_err());

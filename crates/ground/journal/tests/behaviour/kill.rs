@@ -2,9 +2,10 @@
 
 use std::{
     env,
-    io::{Read, Write},
+    io::{BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -62,15 +63,20 @@ fn killed_under_load_no_acknowledged_frame_is_lost_torn_or_doubled() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut pipe = child.stderr.take().unwrap();
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        let (sender, first_append) = mpsc::channel();
         let listening = thread::spawn(move || {
             let (mut last, mut bytes) = (0, [0; 8]);
             while pipe.read_exact(&mut bytes).is_ok() {
+                if last == 0 {
+                    let _ = sender.send(());
+                }
                 last = u64::from_le_bytes(bytes);
             }
             last
         });
-        thread::sleep(Duration::from_millis(15 + u64::from(run * 7 % 40)));
+        first_append.recv_timeout(Duration::from_secs(30)).expect("the child appends");
+        thread::sleep(Duration::from_micros(u64::from(run * 1709 % 25_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged = listening.join().unwrap().max(acknowledged);
