@@ -32,6 +32,13 @@ impl Problem {
         }
     }
 
+    /// A problem from a sentence that says what to do behind its first semicolon.
+    #[must_use]
+    pub fn from_sentence(status: StatusCode, sentence: &str) -> Self {
+        let (detail, advice) = sentence.split_once("; ").unwrap_or((sentence, ""));
+        Self::new(status, detail, advice)
+    }
+
     /// 400: the request can't be understood.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>, advice: impl Into<String>) -> Self {

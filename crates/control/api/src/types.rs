@@ -172,9 +172,9 @@ pub struct AddPrincipal {
     /// What it may do with the gateway itself; persons only.
     #[serde(default)]
     pub roles: Vec<Role>,
-    /// How long the token works, in seconds from now; `None` for no end.
+    /// How long the token works: `90d`, `2027-01-31`, `never`. Without it, 90 days for agents and no end for others.
     #[serde(default)]
-    pub expires_in_s: Option<u64>,
+    pub expires: Option<String>,
 }
 
 /// Asks for a new token in place of the old ones.
@@ -184,9 +184,9 @@ pub struct Rotate {
     /// How long the old tokens still work, in seconds; 0 ends them and their sessions at once.
     #[serde(default)]
     pub grace_s: u64,
-    /// How long the new token works, in seconds from now; `None` for no end.
+    /// How long the new token works, as in [`AddPrincipal::expires`].
     #[serde(default)]
-    pub expires_in_s: Option<u64>,
+    pub expires: Option<String>,
 }
 
 /// A token, shown this once.
@@ -226,10 +226,10 @@ pub struct SessionView {
     pub on_behalf_of: Option<Name>,
     /// Where its commands run.
     pub target: Name,
-    /// Address and port of the client.
-    pub client: String,
     /// When it began.
     pub since: Timestamp,
+    /// When its token expires, and it ends.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Where a gateway listens; also the content of `DATA/addresses.json`.
@@ -277,6 +277,10 @@ pub struct Health {
     pub journal_problem: Option<String>,
     /// Leaves in the ledger.
     pub entries_sealed: u64,
+    /// Records in the journal that no checkpoint covers yet.
+    pub records_unsealed: u64,
+    /// When the latest checkpoint of this run was published.
+    pub sealed_at: Option<Timestamp>,
     /// Why sealing does not go on, if it does not.
     pub sealer_problem: Option<String>,
 }

@@ -164,9 +164,9 @@ pub struct PrincipalAdd {
     /// What a person may do with the gateway itself: administrator, auditor, reviewer; may be repeated
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<identity::Role>,
-    /// How long the token works: 90d, 12h; without it the token has no end
-    #[arg(long, value_name = "TIME", value_parser = super::filters::duration_s)]
-    pub expires: Option<u64>,
+    /// How long the token works: 90d, 12h, 2027-01-31, never [default: 90d for agents, never for others]
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    pub expires: Option<String>,
 }
 
 /// `trailgate agent rotate`
@@ -177,9 +177,9 @@ pub struct Rotate {
     /// How long the old token still works: 10m, 1d [default: ends at once, with its sessions]
     #[arg(long, value_name = "TIME", value_parser = super::filters::duration_s)]
     pub grace: Option<u64>,
-    /// How long the new token works: 90d, 12h; without it the token has no end
-    #[arg(long, value_name = "TIME", value_parser = super::filters::duration_s)]
-    pub expires: Option<u64>,
+    /// How long the new token works: 90d, 12h, 2027-01-31, never [default: 90d for agents, never for others]
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    pub expires: Option<String>,
 }
 
 /// `trailgate connect`
@@ -231,6 +231,11 @@ pub struct Doctor {
     /// How long to wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = super::filters::duration_s)]
     pub timeout: u64,
+}
+
+/// Checked here, sent as written: it counts from when the gateway reads it.
+fn expiry(text: &str) -> Result<String, String> {
+    text.parse::<store::Expiry>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -1,0 +1,214 @@
+//! The connect card: exactly what to paste so that a principal reaches a target through the gateway.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{Name, TargetKind};
+
+use crate::types::Addresses;
+
+/// Stands where the token belongs: the gateway keeps no tokens, so it can't fill one in.
+pub const TOKEN: &str = "TOKEN";
+
+/// What to paste.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConnectCard {
+    /// Who connects.
+    pub principal: Name,
+    /// Where it goes.
+    pub target: Name,
+    /// The protocol it speaks.
+    pub kind: TargetKind,
+    /// The gateway's host.
+    pub host: String,
+    /// The gateway's port.
+    pub port: u16,
+    /// Certificate authority to check the gateway by, if clients need one.
+    pub ca_file: Option<String>,
+    /// What to paste, in the order to show it.
+    pub snippets: Vec<Snippet>,
+}
+
+/// One thing to paste.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Snippet {
+    /// Stays the same: `dsn`, `psql`, `pgpass`, `pg_service`, `environment`, `python`, `jdbc`.
+    pub name: String,
+    /// What it is, for people.
+    pub title: String,
+    /// The text itself.
+    pub text: String,
+}
+
+impl ConnectCard {
+    /// The card for a PostgreSQL target.
+    ///
+    /// Returns `None` if the gateway has no listener for it.
+    #[must_use]
+    pub fn postgres(principal: &Name, target: &Name, addresses: &Addresses) -> Option<Self> {
+        let (host, port) = reachable(addresses.postgres.as_deref()?)?;
+        let ca_file = addresses.ca_file.clone().filter(|_| addresses.postgres_tls);
+        let ssl = Ssl { offered: addresses.postgres_tls, ca_file: ca_file.as_deref() };
+        let url_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let dsn =
+            format!("postgresql://{principal}:{TOKEN}@{url_host}:{port}/{target}{}", ssl.as_query(libpq_value));
+        let keywords = ssl.keywords();
+        let conninfo: String = keywords.iter().map(|(key, value)| format!(" {key}={}", quoted(value))).collect();
+        let lines: String = keywords.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        let exports: String =
+            keywords.iter().map(|(key, value)| format!("export PG{}={}\n", key.to_uppercase(), shell(value))).collect();
+        let snippet = |name: &str, title: &str, text: String| Snippet {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            text: text.trim_end().to_owned(),
+        };
+        let snippets = vec![
+            snippet("dsn", "DSN", dsn.clone()),
+            snippet(
+                "psql",
+                "psql",
+                format!("psql {}", shell(&format!("host={host} port={port} user={principal} dbname={target}{conninfo}"))),
+            ),
+            snippet("pgpass", "~/.pgpass (mode 0600)", format!("{}:{port}:*:{principal}:{TOKEN}", host.replace(':', "\\:"))),
+            snippet(
+                "pg_service",
+                "~/.pg_service.conf, then: psql service=NAME",
+                format!("[{target}]\nhost={host}\nport={port}\ndbname={target}\nuser={principal}\n{lines}"),
+            ),
+            snippet(
+                "environment",
+                "environment",
+                format!(
+                    "export PGHOST={host}\nexport PGPORT={port}\nexport PGUSER={principal}\nexport PGPASSWORD={TOKEN}\n\
+                     export PGDATABASE={target}\n{exports}"
+                ),
+            ),
+            snippet("python", "Python (psycopg)", format!("psycopg.connect(\"{dsn}\")")),
+            snippet("sqlalchemy", "Python (SQLAlchemy)", format!("create_engine(\"{}\")", dsn.replacen("postgresql:", "postgresql+psycopg:", 1))),
+            snippet(
+                "jdbc",
+                "JDBC",
+                format!(
+                    "jdbc:postgresql://{url_host}:{port}/{target}?user={principal}&password={TOKEN}{}",
+                    ssl.as_query(libpq_value).replacen('?', "&", 1)
+                ),
+            ),
+        ];
+        Some(Self {
+            principal: principal.clone(),
+            target: target.clone(),
+            kind: TargetKind::Postgres,
+            host,
+            port,
+            ca_file,
+            snippets,
+        })
+    }
+
+    /// The same card with the token in its place.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        for snippet in &mut self.snippets {
+            snippet.text = snippet.text.replace(TOKEN, token);
+        }
+        self
+    }
+}
+
+/// What a client has to know of the gateway's TLS.
+struct Ssl<'a> {
+    offered: bool,
+    ca_file: Option<&'a str>,
+}
+
+impl Ssl<'_> {
+    /// libpq keywords and values. `verify-full` also checks the host name; a certificate that the node signed
+    /// itself names every address that it listens on.
+    fn keywords(&self) -> Vec<(&'static str, String)> {
+        match (self.offered, self.ca_file) {
+            (false, _) => Vec::new(),
+            (true, Some(file)) => vec![("sslmode", "verify-full".to_owned()), ("sslrootcert", file.to_owned())],
+            (true, None) => vec![("sslmode", "verify-full".to_owned()), ("sslrootcert", "system".to_owned())],
+        }
+    }
+
+    fn as_query(&self, encode: impl Fn(&str) -> String) -> String {
+        let pairs: Vec<String> =
+            self.keywords().iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
+        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+    }
+}
+
+/// A value in the query of a connection URL: `/` stays readable.
+fn libpq_value(value: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    encoded.replace("%2F", "/").replace('+', "%20")
+}
+
+/// A value in a libpq conninfo string.
+fn quoted(value: &str) -> String {
+    if value.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// A word for a POSIX shell.
+fn shell(word: &str) -> String {
+    if word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-=:".contains(c)) {
+        return word.to_owned();
+    }
+    if word.contains('\'') { format!("'{}'", word.replace('\'', "'\\''")) } else { format!("\"{word}\"") }
+}
+
+/// The host and port that a client can use to reach a listener: one that listens everywhere is reached here.
+fn reachable(address: &str) -> Option<(String, u16)> {
+    let address: SocketAddr = address.parse().ok()?;
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    Some((host.to_string(), address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(addresses: &Addresses) -> String {
+        let (principal, target) = ("chatgpt".parse().unwrap(), "orders".parse().unwrap());
+        let card = ConnectCard::postgres(&principal, &target, addresses).unwrap();
+        let texts: Vec<String> =
+            card.snippets.iter().map(|snippet| format!("# {}\n{}\n", snippet.title, snippet.text)).collect();
+        texts.join("\n")
+    }
+
+    #[test]
+    fn without_tls() {
+        insta::assert_snapshot!(card(&Addresses {
+            postgres: Some("127.0.0.1:15432".into()),
+            ..Addresses::default()
+        }));
+    }
+
+    #[test]
+    fn with_an_own_certificate_authority() {
+        insta::assert_snapshot!(card(&Addresses {
+            postgres: Some("[::]:15432".into()),
+            postgres_tls: true,
+            ca_file: Some("/var/lib/trail gate/tls/ca.pem".into()),
+            ..Addresses::default()
+        }));
+    }
+
+    #[test]
+    fn the_token_goes_everywhere_it_belongs() {
+        let (principal, target) = ("chatgpt".parse().unwrap(), "orders".parse().unwrap());
+        let addresses = Addresses { postgres: Some("10.0.0.1:5432".into()), ..Addresses::default() };
+        let card = ConnectCard::postgres(&principal, &target, &addresses).unwrap().with_token("tg_x");
+        assert!(card.snippets.iter().all(|snippet| !snippet.text.contains(TOKEN)));
+        assert!(card.snippets.iter().filter(|snippet| snippet.text.contains("tg_x")).count() >= 5);
+        assert_eq!(ConnectCard::postgres(&principal, &target, &Addresses::default()), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Printing: JSON lines for programs, tables and cards for people.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::Failure;
+use super::terminal;
+
+/// Prints one JSON object on one line.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_vec(value)
+        .map_err(|error| Failure::new(format!("can't write the answer as JSON: {error}"), "please report this"))?;
+    line.push(b'\n');
+    bytes(&line)
+}
+
+/// Prints text and a line break.
+pub fn line(text: &str) -> Result<(), Failure> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are, at once. A reader who has gone away (`| head`) ends the program quietly.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new(format!("can't write to standard output: {error}"), "check where it goes")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// What stands above it.
+    pub title: &'static str,
+    /// Whether it holds numbers.
+    pub right: bool,
+    /// Whether it gives way when the terminal is narrow.
+    pub gives_way: bool,
+}
+
+/// A column of text.
+pub const fn text(title: &'static str) -> Column {
+    Column { title, right: false, gives_way: false }
+}
+
+/// A column of numbers.
+pub const fn number(title: &'static str) -> Column {
+    Column { title, right: true, gives_way: false }
+}
+
+/// A column of text that is cut when the terminal is narrow.
+pub const fn cut(title: &'static str) -> Column {
+    Column { title, right: false, gives_way: true }
+}
+
+/// A table as wide as `columns` characters at most; one line a row. `None`: as wide as it needs to be.
+pub fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|column| column.title));
+    let room = room_for_what_gives_way(header, rows, columns);
+    for row in rows {
+        let cells = row.iter().zip(header).map(|(cell, column)| {
+            let cell = terminal::one_line(cell);
+            if column.gives_way { terminal::shortened(&cell, room) } else { cell }
+        });
+        table.add_row(cells);
+    }
+    for (column, shown) in header.iter().zip(table.column_iter_mut()) {
+        shown.set_padding((0, 2)).set_constraint(ColumnConstraint::ContentWidth);
+        if column.right {
+            shown.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// Characters that are left for each column that gives way, at least 12.
+fn room_for_what_gives_way(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> usize {
+    let Some(columns) = columns else { return usize::MAX };
+    let widest = |index: usize, column: &Column| {
+        let cells = rows.iter().filter_map(|row| row.get(index)).map(|cell| terminal::one_line(cell).chars().count());
+        cells.max().unwrap_or(0).max(column.title.chars().count())
+    };
+    let fixed: usize = header
+        .iter()
+        .enumerate()
+        .map(|(index, column)| 2 + if column.gives_way { 0 } else { widest(index, column) })
+        .sum();
+    let giving = header.iter().filter(|column| column.gives_way).count().max(1);
+    (columns.saturating_sub(fixed) / giving).max(12)
+}
+
+/// Lines of `name  value`, the values under each other; empty values are left out.
+pub fn fields(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let lines: Vec<String> = pairs
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| {
+            let value = terminal::printable(value).replace('\n', &format!("\n{:width$}  ", ""));
+            format!("{name:width$}  {value}")
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let rows = vec![
+            vec!["chatgpt".to_owned(), "SELECT *\n  FROM carts WHERE id = 42".to_owned(), "1".to_owned()],
+            vec!["alice".to_owned(), "\x1b[2J".to_owned(), "12".to_owned()],
+        ];
+        let header = [text("who"), cut("command"), number("rows")];
+        insta::assert_snapshot!(table(&header, &rows, Some(40)), @"");
+        insta::assert_snapshot!(table(&header, &rows, None), @"");
+    }
+
+    #[test]
+    fn fields_stand_under_each_other() {
+        let shown = fields(&[("id", "1".into()), ("command", "SELECT 1\nFROM x".into()), ("none", String::new())]);
+        insta::assert_snapshot!(shown, @"");
+    }
+}

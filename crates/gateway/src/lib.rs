@@ -1,0 +1,18 @@
+//! The gateway as a program: settings, wiring, supervision, the command line.
+//!
+//! The only crate that sees both the protocols and the control floor. `up` puts the floors together; every other
+//! command is a client of the API ([`client`]), or reads a data directory by itself where that is possible without a
+//! gateway.
+
+pub mod cli;
+pub mod client;
+pub mod data;
+pub mod demo;
+pub mod doctor;
+pub mod logging;
+mod probe;
+pub mod settings;
+pub mod supervisor;
+pub mod tls;
+pub mod up;
+pub mod workers;
