@@ -1,8 +1,20 @@
-//! What a command is, over journal and ledger.
+#![doc = include_str!("../README.md")]
 
+mod commitment;
+mod error;
+mod layout;
+pub mod leaf;
 pub mod record;
+mod sealer;
+mod trail;
+mod vault;
 
+pub use error::TrailError;
 pub use record::{
-    EndReason, Event, FactsRecord, Intent, NodeStart, NotKept, OutcomeRecord, Params, ParamsBuf, Record, RecordError,
-    SessionEnd, SessionStart,
+    EndReason, Event, FactsRecord, Intent, NodeStart, NotKept, OutcomeRecord, Params, ParamsBuf, Record,
+    RecordError, SessionEnd, SessionStart,
 };
+#[doc(hidden)]
+pub use sealer::{Probe, Step};
+pub use trail::{Health, NewEvent, NodeSession, Recovery, Settings, Trail};
+pub use vault::{DataKey, KeyWrap, MAX_WRAPPED_BYTES, NodeKey, SessionKey, VaultError};

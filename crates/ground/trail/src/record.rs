@@ -302,15 +302,15 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// [`RecordError`] if it can't be encoded; the batch is then as it was before.
-    pub fn push(&self, batch: &mut Batch) -> Result<(), RecordError> {
-        batch.try_push(|buffer| self.encode(buffer))
+    pub fn encode(&self, batch: &mut Batch) -> Result<(), RecordError> {
+        batch.try_push(|buffer| self.encode_into(buffer))
     }
 
     /// Appends the record's bytes to a buffer. Allocates nothing but the buffer's growth.
     ///
     /// # Errors
     /// [`RecordError`] if it can't be encoded.
-    pub fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), RecordError> {
+    pub fn encode_into(&self, buffer: &mut Vec<u8>) -> Result<(), RecordError> {
         append(self, buffer)
     }
 
@@ -349,6 +349,26 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Intent<'_> {
+    /// Adds the intent to a batch.
+    ///
+    /// # Errors
+    /// [`RecordError`] if it can't be encoded; the batch is then as it was before.
+    pub fn encode(&self, batch: &mut Batch) -> Result<(), RecordError> {
+        Record::Intent(*self).encode(batch)
+    }
+}
+
+impl OutcomeRecord<'_> {
+    /// Adds the outcome to a batch.
+    ///
+    /// # Errors
+    /// [`RecordError`] if it can't be encoded; the batch is then as it was before.
+    pub fn encode(&self, batch: &mut Batch) -> Result<(), RecordError> {
+        Record::Outcome(*self).encode(batch)
+    }
+}
+
 impl<'a> From<Intent<'a>> for Record<'a> {
     fn from(record: Intent<'a>) -> Self {
         Self::Intent(record)
@@ -360,6 +380,18 @@ impl<'a> From<OutcomeRecord<'a>> for Record<'a> {
         Self::Outcome(record)
     }
 }
+
+macro_rules! from_owned {
+    ($($record:ident),*) => {
+        $(impl From<$record> for Record<'_> {
+            fn from(record: $record) -> Self {
+                Self::$record(record)
+            }
+        })*
+    };
+}
+
+from_owned!(SessionStart, SessionEnd, Event, NodeStart);
 
 /// Serde would write `&[u8]` element by element.
 fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

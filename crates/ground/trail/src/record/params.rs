@@ -36,7 +36,8 @@ impl ParamsBuf {
         let start = self.bytes.len();
         self.push_null();
         write(&mut self.bytes);
-        let length = self.bytes.len().checked_sub(start + 4).and_then(|length| u32::try_from(length + 1).ok());
+        let length =
+            self.bytes.len().checked_sub(start + 4).and_then(|length| u32::try_from(length + 1).ok());
         let slot = self.bytes.get_mut(start..start + 4);
         if let (Some(length), Some(slot)) = (length, slot) {
             slot.copy_from_slice(&length.to_le_bytes());

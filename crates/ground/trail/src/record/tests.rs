@@ -1,5 +1,7 @@
 use proptest::prelude::*;
-use vocabulary::{CredentialId, Decision, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, TargetId, TargetKind, Verdict};
+use vocabulary::{
+    CredentialId, Decision, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, TargetId, TargetKind, Verdict,
+};
 
 use super::*;
 
@@ -17,7 +19,12 @@ fn session_start() -> SessionStart {
             credential: CredentialId::from_bytes([4; 16]),
             proven_by: ProvenBy::ScramSha256,
         },
-        client: ClientInfo { addr: "10.0.0.7:51234".into(), application: Some("psql".into()), task: None, tls: None },
+        client: ClientInfo {
+            addr: "10.0.0.7:51234".into(),
+            application: Some("psql".into()),
+            task: None,
+            tls: None,
+        },
         target: Where {
             id: TargetId::from_bytes([5; 16]),
             name: "orders".parse().unwrap(),
@@ -62,7 +69,7 @@ fn whole_records_survive() {
     ];
     for record in records {
         let mut bytes = Vec::new();
-        record.encode(&mut bytes).unwrap();
+        record.encode_into(&mut bytes).unwrap();
         assert_eq!(Record::decode(&bytes).unwrap(), record);
         // No record is the beginning of another: a cut one is never read as whole.
         for end in 0..bytes.len() {
@@ -75,17 +82,21 @@ fn whole_records_survive() {
 
 #[test]
 fn decision_and_facts_survive() {
-    let decision =
-        Decision { effect: Verdict::Forbid, policies: vec!["no-drop".into()], policy_hash: PolicyHash([9; 32]) };
+    let decision = Decision {
+        effect: Verdict::Forbid,
+        policies: vec!["no-drop".into()],
+        policy_hash: PolicyHash([9; 32]),
+    };
     assert_eq!(decode_decision(&encode_decision(&decision)).unwrap(), decision);
-    let facts = FactsRecord { verb: "DROP TABLE".into(), class: Class::Define, objects: vec!["public.carts".into()] };
+    let facts =
+        FactsRecord { verb: "DROP TABLE".into(), class: Class::Define, objects: vec!["public.carts".into()] };
     assert_eq!(FactsRecord::decode(&facts.encode()).unwrap(), facts);
 }
 
 #[test]
 fn a_batch_that_a_record_was_pushed_to_has_it_as_its_frame() {
     let mut batch = Batch::new();
-    Record::SessionStart(session_start()).push(&mut batch).unwrap();
+    Record::SessionStart(session_start()).encode(&mut batch).unwrap();
     assert_eq!(batch.len(), 1);
 }
 
@@ -99,7 +110,7 @@ proptest! {
             facts: &facts, decision: &decision, text: &text, params: &params,
         };
         let mut bytes = Vec::new();
-        Record::Intent(intent).encode(&mut bytes).unwrap();
+        Record::Intent(intent).encode_into(&mut bytes).unwrap();
         prop_assert_eq!(Record::decode(&bytes).unwrap(), Record::Intent(intent));
     }
 
@@ -115,7 +126,7 @@ proptest! {
             not_kept: not_kept.map(|(bytes, sha256)| NotKept { bytes, sha256 }),
         };
         let mut bytes = Vec::new();
-        Record::Outcome(outcome).encode(&mut bytes).unwrap();
+        Record::Outcome(outcome).encode_into(&mut bytes).unwrap();
         prop_assert_eq!(Record::decode(&bytes).unwrap(), Record::Outcome(outcome));
     }
 

@@ -1,0 +1,116 @@
+//! What can go wrong with the trail.
+
+use std::{io, path::PathBuf};
+
+use vocabulary::{EntryId, SessionId};
+
+use crate::{RecordError, vault::VaultError};
+
+/// Failures of the trail.
+#[derive(Debug, thiserror::Error)]
+pub enum TrailError {
+    /// The journal could not be opened.
+    #[error("could not open the journal")]
+    OpenJournal(#[from] journal::OpenError),
+    /// The journal refused.
+    #[error("the journal does not accept records")]
+    Append(#[from] journal::AppendError),
+    /// The journal could not be read.
+    #[error("could not read the journal")]
+    ReadJournal(#[from] journal::ReadError),
+    /// A segment of the journal could not be deleted.
+    #[error("could not clean up the journal")]
+    Retire(#[from] journal::RetireError),
+    /// The ledger failed.
+    #[error("could not use the ledger")]
+    Ledger(#[from] ledger::Error),
+    /// The key that signs checkpoints could not be read, made or written.
+    #[error("could not use the key that signs the trail's checkpoints")]
+    Key(#[from] ledger::KeyError),
+    /// The vault failed.
+    #[error("could not use the payload vault")]
+    Vault(#[from] VaultError),
+    /// A record could not be encoded or decoded.
+    #[error("could not encode or decode a record")]
+    Record(#[from] RecordError),
+    /// A file could not be used.
+    #[error("could not {action} {}; check the disk and the permissions", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No saved position fits the ledger.
+    #[error(
+        "the ledger in {} has {size} entries, but no position of the journal was saved for that; restore the data directory from one copy, not from several", dir.display()
+    )]
+    NoState {
+        /// The directory of the vault.
+        dir: PathBuf,
+        /// Size of the ledger.
+        size: u64,
+    },
+    /// A leaf is not one that this release knows.
+    #[error("entry {index} of the ledger could not be read: {reason}; run `trailgate trail verify`")]
+    Leaf {
+        /// Its index in the ledger.
+        index: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such entry.
+    #[error(
+        "there is no entry {0}; `trailgate trail list` shows the newest ones, a command still under way is not among them"
+    )]
+    NoEntry(EntryId),
+    /// There is no such session.
+    #[error(
+        "there is no session {0} in the trail; `trailgate trail list --kind session.start` shows those that there are"
+    )]
+    NoSession(SessionId),
+    /// The session is not over.
+    #[error("session {0} is not over; end it first, then its payloads can be erased")]
+    SessionOpen(SessionId),
+    /// Its key is gone already.
+    #[error("session {0} has been erased before")]
+    AlreadyErased(SessionId),
+    /// The sealer has not caught up.
+    #[error("the sealer has not caught up within {seconds} s: {behind} records are not sealed yet{}", reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default())]
+    NotSealed {
+        /// How long was waited.
+        seconds: u64,
+        /// How many records are left.
+        behind: u64,
+        /// Why the sealer does not go on, if it said so.
+        reason: Option<String>,
+    },
+    /// Cryptography failed.
+    #[error("the cryptographic library refused to {0}")]
+    Crypto(&'static str),
+    /// A fault that a test asked for.
+    #[error("injected fault")]
+    Injected,
+}
+
+impl TrailError {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// The error and everything that led to it, as one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong in the vault.
+
+use std::{io, path::PathBuf};
+
+/// Failures of the vault.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// A file could not be used.
+    #[error("could not {action} {}; check the disk and the permissions", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is not as it was written.
+    #[error("{} is damaged or was changed at byte {offset}: {problem}; restore the file from a copy", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, from its start.
+        offset: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// The key of the payloads was destroyed.
+    #[error("the payload was erased (entry {entry} of the ledger)")]
+    Erased {
+        /// Index of the leaf that records the erasure.
+        entry: u64,
+    },
+    /// A data key can't be unwrapped.
+    #[error("a data key could not be unwrapped with this node key; is it the key of this data directory?")]
+    Unwrap,
+    /// A data key can't be wrapped.
+    #[error("a data key could not be wrapped")]
+    Wrap,
+    /// A wrapped key is longer than a slot has room for.
+    #[error("a wrapped key of {bytes} bytes does not fit its slot, which has room for {most}")]
+    WrappedTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The file of the node key is not one.
+    #[error("{} does not hold a node key: 64 hexadecimal digits, readable by its owner only", path.display())]
+    NodeKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Too much for the format.
+    #[error("the vault is full: {0}")]
+    Full(&'static str),
+    /// Cryptography failed.
+    #[error("the cryptographic library refused to {0}")]
+    Crypto(&'static str),
+}
+
+impl VaultError {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
