@@ -44,11 +44,9 @@ def context_switches(pids):
 
 
 def resident_kb(pids):
-    """Proportional set size: memory shared by the processes of one road counts once."""
-    total = 0
-    for pid in pids:
-        total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[1])
-    return total
+    """Resident memory. What several processes of one road share counts for each of them."""
+    statuses = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) for status in statuses)
 
 
 def machine_busy_s():

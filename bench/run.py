@@ -87,13 +87,14 @@ def bench(options):
             )
         for road in roads:
             stack.enter_context(road)
-        chosen = [cell for cell in cells() if re.search(options.only, f"{cell.kind} {cell.name}")]
-        kept, dropped = measure_rounds(chosen, server, roads, options)
+        # Before anything else has made the roads grow.
         memory = {}
         for road in roads[1:]:
             if road.name != CRASH and re.search(options.only, "memory"):
                 progress(f"{options.idle} idle sessions through {road.name}")
                 memory[road.name] = idle_memory(road, options.idle)
+        chosen = [cell for cell in cells() if re.search(options.only, f"{cell.kind} {cell.name}")]
+        kept, dropped = measure_rounds(chosen, server, roads, options)
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),

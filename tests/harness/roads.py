@@ -160,6 +160,7 @@ class Trailgate(Road):
     name = "trailgate"
 
     def __init__(self, server, binary, databases, settings=None, name="trailgate"):
+        """`settings` are sections of the settings file, {section: {key: value}}."""
         super().__init__(server)
         self.binary = binary
         self.databases = databases
@@ -168,25 +169,27 @@ class Trailgate(Road):
         self.token = None
 
     def start(self):
-        web = free_port()
+        sections = {
+            "postgres": {"listen": f"127.0.0.1:{self.port}"},
+            "web": {"listen": f"127.0.0.1:{free_port()}"},
+            "workers": {"shutdown_grace_s": 1},
+        }
+        for section, values in self.settings.items():
+            sections[section] = sections.get(section, {}) | values
         config = self.home / "trailgate.toml"
+        # What JSON and TOML write alike is all that is needed here: strings and integers.
         config.write_text(
-            "\n".join(
-                [
-                    *(f"{key} = {json.dumps(value)}" for key, value in self.settings.items()),
-                    "[postgres]",
-                    f'listen = "127.0.0.1:{self.port}"',
-                    "[web]",
-                    f'listen = "127.0.0.1:{web}"',
-                    "",
-                ]
+            "".join(
+                f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+                for section, values in sections.items()
             )
         )
         self.data = self.home / "data"
         self.launch([self.binary, "up", "--config", config, "--data", self.data], cwd=self.home)
         for database in self.databases:
-            self.run("target", "add", database, self.server.endpoint().url(database, "postgres"))
-        minted = re.search(r"tg_[A-Za-z0-9_-]+", self.run("agent", "add", SUPERUSER))
+            url = self.server.endpoint().url(database, "postgres") + "?sslmode=disable"
+            self.run("target", "add", database, url)
+        minted = re.search(r"\btg_[A-Za-z0-9_-]+", self.run("agent", "add", SUPERUSER))
         if minted is None:
             raise HarnessError("`trailgate agent add` printed no token")
         self.token = minted.group()

@@ -5,7 +5,7 @@ Run as: stand_in.py LISTEN_PORT SERVER_PORT FAULT. The fault is what it spoils o
 that they notice:
   none          nothing; bytes are copied as they come
   notices       every NoticeResponse is dropped
-  rows          the row count of every tenth SELECT's CommandComplete is one too high
+  rows          the row count of every SELECT's CommandComplete is one too high
   parameters    what the client sends as `options` in its startup packet is dropped
   cancels       CancelRequests do not reach the server
 """
@@ -47,7 +47,6 @@ def close_write(sink):
 
 def spoil_frames(source, sink, fault):
     """Server to client, message by message."""
-    selects = 0
     buffer = bytearray()
     try:
         while data := source.recv(1 << 18):
@@ -62,10 +61,8 @@ def spoil_frames(source, sink, fault):
                 if fault == "notices" and frame[:1] == b"N":
                     continue
                 if fault == "rows" and frame[:1] == b"C" and frame[5:12] == b"SELECT ":
-                    selects += 1
-                    if selects % 10 == 0:
-                        tag = b"SELECT %d\0" % (int(frame[12:-1]) + 1)
-                        frame = b"C" + struct.pack("!I", 4 + len(tag)) + tag
+                    tag = b"SELECT %d\0" % (int(frame[12:-1]) + 1)
+                    frame = b"C" + struct.pack("!I", 4 + len(tag)) + tag
                 out += frame
             del buffer[:at]
             if out:
