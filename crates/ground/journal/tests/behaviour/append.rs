@@ -162,6 +162,20 @@ fn retiring_deletes_whole_segments_and_keeps_the_last_frame() {
     assert_eq!(contents(&journal, Position(101)), [b"after"]);
 }
 
+#[test]
+fn retiring_all_after_a_restart_keeps_the_frame_that_the_next_one_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    append(&journal, "last");
+    drop(journal);
+    let (journal, _) = open(dir.path());
+    journal.retire(Position(1000)).unwrap();
+    drop(journal);
+    let (journal, recovered) = open(dir.path());
+    assert_eq!((recovered.oldest, recovered.next), (Position(1), Position(2)));
+    assert_eq!(contents(&journal, Position(1)), [b"last"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

@@ -114,7 +114,7 @@ fn run(operation: Operation, fault: Fault, at: usize, times: usize) -> usize {
         debt.check(&contents(&journal, Position(1)), &context);
         assert!(journal.synced().0 as usize >= debt.synced, "{context}");
         // Every other run ends in an orderly way, the rest by a kill.
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             storage.kill();
         } else {
             let _ = journal.close();
@@ -187,8 +187,7 @@ fn a_refused_append_leaves_nothing_once_the_journal_has_healed() {
         let storage = Faulty::default();
         let (journal, _) = Journal::open_on(Arc::new(storage.clone()), dir.path(), settings()).unwrap();
         append(&journal, "before");
-        // The spare's writes come before: only this append's is hit.
-        thread::sleep(Duration::from_millis(30));
+        storage.settle();
         storage.plan(Plan { operation: Operation::Write, fault, at: 0, times: 1 });
         let refused = journal.append(&mut batch(&["a", "b", "c"]));
         assert!(matches!(refused, Err(AppendError::Write { .. })));
@@ -206,6 +205,31 @@ fn a_refused_append_leaves_nothing_once_the_journal_has_healed() {
         append(&journal, "after");
         assert_eq!(contents(&journal, Position(1)), [&b"before"[..], b"after"]);
     }
+}
+
+#[test]
+fn a_segment_that_got_its_name_in_spite_of_the_error_stays_without_frames_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Faulty::default();
+    let (journal, _) = Journal::open_on(Arc::new(storage.clone()), dir.path(), settings()).unwrap();
+    let large = vec![1; 3000];
+    append(&journal, &large);
+    storage.settle();
+    storage.plan(Plan { operation: Operation::Rename, fault: Fault::PersistsButFails, at: 0, times: 1 });
+    let refused = journal.append(&mut batch(&[&large]));
+    assert!(matches!(refused, Err(AppendError::NoSegment { .. })));
+    // This one would still fit the old segment, which must not take it: the new name says otherwise.
+    let deadline = Instant::now() + LONG;
+    while journal.append(&mut batch(&["small"])).is_err() {
+        assert!(Instant::now() < deadline, "never healed");
+        thread::sleep(Duration::from_millis(1));
+    }
+    append(&journal, &large);
+    append(&journal, &large);
+    storage.kill();
+    drop(journal);
+    let (journal, _) = open(dir.path());
+    assert_eq!(contents(&journal, Position(1)), [large.clone(), b"small".to_vec(), large.clone(), large]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn settings() -> Settings {
 /// The payload of frame `position`: its number, then a pattern of a length up to 20 KB, so that appends
 /// cross pages and the kill can fall within a write.
 fn payload(position: u64) -> Vec<u8> {
-    let length = if position % 16 == 0 { 20_000 } else { 50 + position % 900 };
+    let length = if position.is_multiple_of(16) { 20_000 } else { 50 + position % 900 };
     let pattern = position.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     position.to_le_bytes().into_iter().chain(pattern.into_iter().cycle().take(length as usize)).collect()
 }

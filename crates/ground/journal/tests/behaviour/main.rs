@@ -1,5 +1,11 @@
 //! What the journal promises, each promise once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test says plainly what it expects"
+)]
+
 mod append;
 mod disk_full;
 mod faults;

@@ -331,7 +331,7 @@ fn a_flipped_bit_in_what_was_synced_is_corruption_also_after_a_power_loss() {
         let number = machine.number(&Path::new(DIR).join("00000000000000000001.journal")).unwrap();
         machine.files[number].cached[64 + 80] ^= 1;
     }
-    let error = open(&machine).err().expect("the damage is found");
+    let error = open(&machine).expect_err("the damage is found");
     let OpenError::Corrupt { offset, .. } = &error else { panic!("{error}") };
     assert_eq!(*offset, 64);
 }

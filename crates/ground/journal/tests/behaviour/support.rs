@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -124,6 +125,15 @@ impl Faulty {
         self.state.syncs.load(Ordering::SeqCst)
     }
 
+    /// Waits until a journal that was just opened has its spare, so that a plan does not hit that one.
+    pub(crate) fn settle(&self) {
+        // One sync of the first segment, one of the spare, which then only has to be handed over.
+        while self.syncs() < 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+
     pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
         self.state.gate.lock().unwrap()
     }
@@ -231,8 +241,9 @@ impl StorageFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let _gate = self.state.gate.lock().unwrap();
+        let result = self.state.run(Operation::Sync, || self.file.sync());
         self.state.syncs.fetch_add(1, Ordering::SeqCst);
-        self.state.run(Operation::Sync, || self.file.sync())
+        result
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
