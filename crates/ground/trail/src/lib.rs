@@ -1,15 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod commitment;
+mod entry;
 mod error;
+mod filter;
 mod layout;
 pub mod leaf;
+mod reader;
 pub mod record;
 mod sealer;
 mod trail;
 mod vault;
 
+pub use entry::{
+    Entry, EntryClient, EntryCommand, EntryDecision, EntryLeaf, EntryNotKept, EntryOutcome, EntryPrincipal,
+    EntryTarget,
+};
 pub use error::TrailError;
+pub use filter::Filter;
+pub use reader::{Newest, Reader};
 pub use record::{
     EndReason, Event, FactsRecord, Intent, NodeStart, NotKept, OutcomeRecord, Params, ParamsBuf, Record,
     RecordError, SessionEnd, SessionStart,

@@ -45,12 +45,6 @@ pub enum VaultError {
         /// The most.
         most: usize,
     },
-    /// The file of the node key is not one.
-    #[error("{} does not hold a node key: 64 hexadecimal digits, readable by its owner only", path.display())]
-    NodeKey {
-        /// The file.
-        path: PathBuf,
-    },
     /// Too much for the format.
     #[error("the vault is full: {0}")]
     Full(&'static str),

@@ -1,12 +1,5 @@
 //! Data keys, and what wraps them.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
-
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac, rand,
@@ -42,13 +35,13 @@ pub trait KeyWrap: Send + Sync {
 /// What the node key is turned into a wrapping key with: it seals other secrets too, each under a key of its own.
 const DERIVATION: &[u8] = b"trailgate/vault/key-wrap/v1";
 
-/// A node key of 32 bytes in this process's memory. Wrapped keys are a random nonce of 12 bytes, then AES-256-GCM.
+/// A key of 32 bytes in this process's memory. Wrapped keys are a random nonce of 12 bytes, then AES-256-GCM.
 pub struct NodeKey {
     wrapping: LessSafeKey,
 }
 
 impl NodeKey {
-    /// Takes the 32 bytes of `DATA/node.key`.
+    /// Takes 32 secret bytes.
     ///
     /// # Errors
     /// [`VaultError::Crypto`] if the library refuses the key.
@@ -57,44 +50,6 @@ impl NodeKey {
         let key =
             UnboundKey::new(&AES_256_GCM, derived.as_ref()).map_err(|_| VaultError::Crypto("take a key"))?;
         Ok(Self { wrapping: LessSafeKey::new(key) })
-    }
-
-    /// Reads a file of 64 hexadecimal digits that only its owner may read.
-    ///
-    /// # Errors
-    /// [`VaultError::File`], [`VaultError::NodeKey`].
-    pub fn load(path: &Path) -> Result<Self, VaultError> {
-        let mut file = File::open(path).map_err(VaultError::file("open", path))?;
-        let mode = file.metadata().map_err(VaultError::file("read", path))?.permissions().mode();
-        let text = Zeroizing::new(io::read_to_string(&mut file).map_err(VaultError::file("read", path))?);
-        match decode_hex(text.trim_end()) {
-            Some(key) if mode & 0o077 == 0 => Self::new(&key),
-            _ => Err(VaultError::NodeKey { path: path.to_owned() }),
-        }
-    }
-
-    /// As [`load`](Self::load), after making the file with a new key if there is none.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_or_generate(path: &Path) -> Result<Self, VaultError> {
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let mut key = Zeroizing::new([0; KEY_BYTES]);
-                rand::fill(key.as_mut_slice()).map_err(|_| VaultError::Crypto("make random bytes"))?;
-                let hex: Zeroizing<String> =
-                    Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect());
-                let written = file.write_all(hex.as_bytes()).and_then(|()| file.sync_all());
-                written.map_err(|source| {
-                    // Half a key must not stay in the way of the next try.
-                    let _ = fs::remove_file(path);
-                    VaultError::file("write", path)(source)
-                })?;
-                Self::new(&key)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::load(path),
-            Err(error) => Err(VaultError::file("create", path)(error)),
-        }
     }
 }
 
@@ -137,17 +92,4 @@ pub(crate) fn new_data_key() -> Result<DataKey, VaultError> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     rand::fill(key.as_mut_slice()).map_err(|_| VaultError::Crypto("make random bytes"))?;
     Ok(key)
-}
-
-fn decode_hex(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != KEY_BYTES || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in key.iter_mut().zip(pairs) {
-        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(key)
 }
