@@ -10,6 +10,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Everything a ledger does to its directory. Nothing is durable before the matching `sync_…` returned.
@@ -75,6 +76,9 @@ pub trait Storage: Send {
     fn forget(&mut self) {}
 }
 
+/// Syncs at work at the same time.
+const SYNC_THREADS: usize = 8;
+
 /// The real file system.
 #[derive(Debug, Default)]
 pub struct FileSystem {
@@ -120,12 +124,18 @@ impl Storage for FileSystem {
     }
 
     fn sync_files(&mut self, files: &[PathBuf]) -> io::Result<()> {
-        for path in files {
-            if let Some(file) = self.unsynced.remove(path) {
-                file.sync_data()?;
-            }
+        let open: Vec<File> = files.iter().filter_map(|path| self.unsynced.remove(path)).collect();
+        let sync = |files: &[File]| files.iter().try_for_each(File::sync_data);
+        if open.len() <= SYNC_THREADS {
+            return sync(&open);
         }
-        Ok(())
+        // A sync mostly waits for the file system's journal; those that wait together share one commit of it.
+        thread::scope(|scope| {
+            let chunks = open.chunks(open.len().div_ceil(SYNC_THREADS));
+            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || sync(chunk))).collect();
+            let died = |_| Err(io::Error::other("a thread that synced files died"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(died)).fold(Ok(()), Result::and)
+        })
     }
 
     fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {

@@ -126,12 +126,16 @@ fn first_heads(dir: &Path, key: &VerifierKey) -> Result<Option<Heads>, Error> {
     }
     let bytes = at_rest::read_file(&dir.join(HISTORY_FILE))?.unwrap_or_default();
     let header = history::header(key);
-    if bytes.len() < header.len() + history::RECORD_BYTES {
-        // A file that could not have begun this ledger is somebody else's.
-        if header.starts_with(&bytes) || bytes.starts_with(&header) {
+    if bytes.len() <= header.len() + history::RECORD_BYTES {
+        // Crash case: the file is as long as was written, and zero from where it was torn.
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let is_begun = bytes.starts_with(&header);
+        if !is_begun && !header.starts_with(bytes.get(..written).unwrap_or_default()) {
+            return Err(Error::Corrupt(Fault::new(HISTORY_FILE, "it is not the history of this key's log")));
+        }
+        if !is_begun || History::open(dir, key)?.checkpoint(0).is_err() {
             return Ok(None);
         }
-        return Err(Error::Corrupt(Fault::new(HISTORY_FILE, "it is not the history of this key's log")));
     }
     let history = History::open(dir, key)?;
     let latest = history.checkpoint(0)?;
