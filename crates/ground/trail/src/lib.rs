@@ -11,6 +11,7 @@ pub mod record;
 mod sealer;
 mod trail;
 mod vault;
+mod verify;
 
 pub use entry::{
     Entry, EntryClient, EntryCommand, EntryDecision, EntryLeaf, EntryNotKept, EntryOutcome, EntryPrincipal,
@@ -27,3 +28,4 @@ pub use record::{
 pub use sealer::{Probe, Step};
 pub use trail::{Health, NewEvent, NodeSession, Recovery, Settings, Trail};
 pub use vault::{DataKey, KeyWrap, MAX_WRAPPED_BYTES, NodeKey, SessionKey, VaultError};
+pub use verify::{Finding, VerifyOptions, VerifyReport, verify};

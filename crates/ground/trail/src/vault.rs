@@ -28,8 +28,8 @@ pub(crate) use index::{INDEX_RECORD_BYTES, IndexRecord, NO_SLOT};
 pub(crate) use payload::{Field, Fields, push_field};
 pub(crate) use read::VaultReader;
 pub(crate) use seal::{OpenKey, Owner, open};
-pub(crate) use slots::{SLOT_BYTES, keys_of, numbered_keys_of};
-pub(crate) use write::{Ends, VaultWriter};
+pub(crate) use slots::{SLOT_BYTES, keys_of, numbered_keys_of, read_up_to};
+pub(crate) use write::{Ends, VaultWriter, payload_path};
 
 /// The one retention class that there is so far. Part of the format: never reused for another.
 pub(crate) const CLASS_COMMANDS: u8 = 1;

@@ -35,10 +35,6 @@ impl VaultReader {
         Ok(Self { dir: dir.to_owned(), index, slots, payloads: HashMap::new() })
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The index records of the leaves from `first` on, up to `count`; fewer only where the file ends.
     pub(crate) fn index_bytes(&self, first: u64, count: usize) -> Result<Vec<u8>, VaultError> {
         let mut bytes = vec![0; count * INDEX_RECORD_BYTES];
