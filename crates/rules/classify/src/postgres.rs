@@ -24,7 +24,7 @@ use vocabulary::Facts;
 
 pub use cache::Cache;
 pub use parse::classify;
-pub use settings::{ClientEncoding, SearchPath, Settings};
+pub use settings::{ClientEncoding, SearchPath, Settings, UNKNOWN_VALUE};
 
 /// Which way rows flow in a COPY over the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,7 +98,7 @@ pub enum UnknownReason {
     /// Above [`limits::MAX_TOKENS`].
     #[error("the text has more than {} words and signs", limits::MAX_TOKENS)]
     TooManyTokens,
-    /// Above [`limits::MAX_STEPS`].
+    /// Above [`limits::MAX_STEPS`] or [`limits::MAX_SIGN_WORK`].
     #[error("the text takes too long to judge")]
     TooManySteps,
     /// The server ends the text there; what follows would be unseen.

@@ -32,9 +32,12 @@ pub(super) fn judge(text: &[u8], settings: &Settings, prepared: Prepared<'_>) ->
         Ok(readable) => readable,
         Err(reason) => return unknown(text, reason),
     };
-    let tokens = tokens_at_most(text);
+    let (tokens, sign_work) = size(text);
     if tokens > limits::MAX_TOKENS {
         return unknown(text, UnknownReason::TooManyTokens);
+    }
+    if sign_work > limits::MAX_SIGN_WORK {
+        return unknown(text, UnknownReason::TooManySteps);
     }
     // The parser is C and the walk calls accessors that assert: a panic there is a verdict, not an end.
     let judged = catch_unwind(AssertUnwindSafe(|| {
@@ -83,17 +86,28 @@ fn readable<'t>(text: &'t [u8], settings: &Settings) -> Result<&'t str, UnknownR
     std::str::from_utf8(text).map_err(|_| UnknownReason::NotUtf8)
 }
 
-/// How many tokens the text has, or more: words count once, every sign counts.
-fn tokens_at_most(text: &[u8]) -> usize {
-    let mut tokens = 0;
-    let mut in_word = false;
+/// How many tokens the text has, or more: words count once, every sign counts; and what its runs of signs cost
+/// the lexer. Strings and comments count like the rest: what they are is for the lexer to say.
+fn size(text: &[u8]) -> (usize, usize) {
+    let (mut tokens, mut sign_work) = (0_usize, 0_usize);
+    let (mut in_word, mut run) = (false, 0_usize);
     for &byte in text {
         let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
         tokens += usize::from((word && !in_word) || (!word && byte > b' '));
         in_word = word;
+        if OPERATOR_SIGNS.contains(&byte) {
+            // n² as the sum of the first n odd numbers.
+            sign_work = sign_work.saturating_add(2 * run + 1);
+            run += 1;
+        } else {
+            run = 0;
+        }
     }
-    tokens
+    (tokens, sign_work)
 }
+
+/// What operators and the beginnings of comments are made of.
+const OPERATOR_SIGNS: &[u8] = b"~!@#^&|`?+-*/%<>=";
 
 fn parse(text: &str, settings: &Settings, prepared: Prepared<'_>) -> Result<Verdict, UnknownReason> {
     let tree = pg_raw_parse::parse(text).map_err(|error| {

@@ -1,5 +1,7 @@
 //! The settings of a session that decide how the server reads a text.
 
+use vocabulary::Facts;
+
 /// What is needed of a session to read its SQL as its server does. Kept up to date by the caller from
 /// ParameterStatus (`standard_conforming_strings`, `client_encoding`, `server_version`; `search_path` since
 /// PostgreSQL 18) and from SET, RESET and `set_config` that succeeded ([`vocabulary::Facts::settings`]).
@@ -24,6 +26,54 @@ impl Default for Settings {
             standard_conforming_strings: true,
             client_encoding: ClientEncoding::Utf8,
             server_major: None,
+        }
+    }
+}
+
+/// The value in a [`SettingChange`] that only the server knows: it was not a constant in the text. No setting has
+/// this value, and no search path is written like it.
+pub const UNKNOWN_VALUE: &str = ",";
+
+impl Settings {
+    /// Follows a statement that the server has completed. `start` are the settings that RESET goes back to: those
+    /// with which the session began. What a transaction set and then rolled back is the caller's to take back, by
+    /// keeping a copy from before.
+    ///
+    /// A `set_config` in a query may not have run, or not for every row: after it the catalog is trusted only if
+    /// it is under both the old path and the new.
+    pub fn follow(&mut self, facts: &Facts, start: &Self) {
+        let surely = matches!(facts.verb.as_str(), "SET" | "RESET" | "DISCARD ALL");
+        for change in &facts.settings {
+            let all = change.name == "*";
+            if all && change.value.is_some() {
+                // set_config of a name that only the server knows.
+                self.search_path = SearchPath::unknown();
+                self.standard_conforming_strings = false;
+                self.client_encoding = ClientEncoding::Ambiguous;
+                continue;
+            }
+            if all || change.name == "search_path" {
+                let new = match change.value.as_deref() {
+                    None => start.search_path.clone(),
+                    Some(text) => SearchPath::parse(text).unwrap_or_else(SearchPath::unknown),
+                };
+                let trusted = surely || self.search_path.catalog_first();
+                self.search_path = new;
+                self.search_path.shadowed |= !trusted;
+            }
+            // The server reports these two by itself; between its doing so and here the safe reading counts.
+            if all || change.name == "standard_conforming_strings" {
+                self.standard_conforming_strings = match change.value.as_deref() {
+                    None => start.standard_conforming_strings,
+                    Some(text) => matches!(text.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1"),
+                };
+            }
+            if all || change.name == "client_encoding" {
+                self.client_encoding = match change.value.as_deref() {
+                    None => start.client_encoding,
+                    Some(name) => ClientEncoding::from_name(name),
+                };
+            }
         }
     }
 }
@@ -67,25 +117,26 @@ impl ClientEncoding {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SearchPath {
     schemas: Vec<String>,
+    /// Something that can't be seen may stand before the catalog.
+    shadowed: bool,
 }
 
 impl Default for SearchPath {
     /// The server's default, `"$user", public`.
     fn default() -> Self {
-        Self { schemas: vec!["$user".to_owned(), "public".to_owned()] }
+        Self { schemas: vec!["$user".to_owned(), "public".to_owned()], shadowed: false }
     }
 }
 
 impl SearchPath {
     /// Reads the setting's text as the server does: names apart by commas, folded to lower case unless
-    /// double-quoted. `None` if it is malformed; then nothing unqualified can be trusted and the caller keeps
-    /// what it had only if the server refused the SET.
+    /// double-quoted. `None` if it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut schemas = Vec::new();
         let mut rest = text.trim();
         if rest.is_empty() {
-            return Some(Self { schemas });
+            return Some(Self { schemas, shadowed: false });
         }
         loop {
             let (name, after) = if let Some(quoted) = rest.strip_prefix('"') {
@@ -101,7 +152,7 @@ impl SearchPath {
             schemas.push(name);
             let after = after.trim_start();
             if after.is_empty() {
-                return Some(Self { schemas });
+                return Some(Self { schemas, shadowed: false });
             }
             rest = after.strip_prefix(',')?.trim_start();
         }
@@ -110,7 +161,13 @@ impl SearchPath {
     /// The path made of these schemas, spelled exactly.
     #[must_use]
     pub fn of(schemas: impl IntoIterator<Item = String>) -> Self {
-        Self { schemas: schemas.into_iter().collect() }
+        Self { schemas: schemas.into_iter().collect(), shadowed: false }
+    }
+
+    /// A path that is not known: nothing unqualified is trusted.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self { schemas: Vec::new(), shadowed: true }
     }
 
     /// The schemas, first searched first.
@@ -132,7 +189,8 @@ impl SearchPath {
     /// path names it after another.
     #[must_use]
     pub fn catalog_first(&self) -> bool {
-        self.schemas.iter().position(|schema| schema == "pg_catalog").is_none_or(|at| at == 0)
+        !self.shadowed
+            && self.schemas.iter().position(|schema| schema == "pg_catalog").is_none_or(|at| at == 0)
     }
 }
 
@@ -150,5 +208,63 @@ fn quoted_name(text: &str) -> Option<(String, &str)> {
             }
             None => return Some((name, after)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vocabulary::{Class, SettingChange};
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_as_the_server_reads_it() {
+        let path = SearchPath::parse(r#" App, "My ""Schema""" ,public"#).unwrap();
+        assert_eq!(path.schemas(), ["app", r#"My "Schema""#, "public"]);
+        assert_eq!(SearchPath::parse("").unwrap().schemas(), [] as [&str; 0]);
+        for wrong in [UNKNOWN_VALUE, "a,", "a b", "\"a", "a,,b"] {
+            assert_eq!(SearchPath::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn far_eastern_code_pages_are_ambiguous_by_any_name() {
+        for name in
+            ["SJIS", "Shift_JIS", "mskanji", "WIN932", "windows-950", "BIG5", "gbk", "GB18030", "UHC", "x"]
+        {
+            assert_eq!(ClientEncoding::from_name(name), ClientEncoding::Ambiguous, "{name}");
+        }
+        for name in ["LATIN1", "ISO-8859-5", "iso88591", "WIN1252", "EUC_JP", "SQL_ASCII", "KOI8R"] {
+            assert_eq!(ClientEncoding::from_name(name), ClientEncoding::AsciiBased, "{name}");
+        }
+        assert_eq!(ClientEncoding::from_name("utf-8"), ClientEncoding::Utf8);
+    }
+
+    #[test]
+    fn settings_follow_statements() {
+        let start = Settings::default();
+        let mut now = start.clone();
+        let change = |name: &str, value: Option<&str>| SettingChange {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+            local: false,
+        };
+        let after = |verb: &str, change: SettingChange| Facts {
+            settings: vec![change],
+            ..Facts::plain(verb, Class::Session)
+        };
+        now.follow(&after("SET", change("search_path", Some("evil, pg_catalog"))), &start);
+        assert!(!now.search_path.catalog_first());
+        // A query may not have run its set_config.
+        now.follow(&after("SELECT", change("search_path", Some("public"))), &start);
+        assert!(!now.search_path.catalog_first());
+        now.follow(&after("RESET", change("search_path", None)), &start);
+        assert_eq!(now, start);
+        now.follow(&after("SELECT", change("search_path", Some(UNKNOWN_VALUE))), &start);
+        assert!(!now.search_path.catalog_first());
+        now.follow(&after("DISCARD ALL", change("*", None)), &start);
+        assert_eq!(now, start);
+        now.follow(&after("SELECT", change("*", Some(UNKNOWN_VALUE))), &start);
+        assert!(!now.standard_conforming_strings && !now.search_path.catalog_first());
     }
 }

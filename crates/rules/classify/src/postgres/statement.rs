@@ -151,10 +151,14 @@ impl<'a> Walk<'a, '_> {
                 self.found.outlives_rollback = true;
                 "DO"
             }
-            Node::CallStmt(_) => {
-                self.raise(Class::Execute);
-                self.found.outlives_rollback = true;
-                self.push_rest(node, scope, &[]);
+            Node::CallStmt(call) => {
+                match call.funccall() {
+                    Some(procedure) => {
+                        self.procedure(procedure);
+                        self.push_rest(Node::FuncCall(procedure), scope, &[]);
+                    }
+                    None => self.not_understood(),
+                }
                 "CALL"
             }
             _ => return self.utility(node, scope),

@@ -52,7 +52,7 @@ impl<'a> Walk<'a, '_> {
         let verb: Verb = match node {
             Node::CreateStmt(create) => {
                 self.defines(create.relation());
-                self.push_rest(node, scope, &[create.relation()]);
+                self.new_table(create, scope);
                 "CREATE TABLE".into()
             }
             Node::IndexStmt(index) => {

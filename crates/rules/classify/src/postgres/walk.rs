@@ -5,13 +5,14 @@
 use std::borrow::Cow;
 
 use pg_raw_parse::list::NodeList;
+use pg_raw_parse::raw::{A_Expr_Kind, ConstrType};
 use pg_raw_parse::{ConstValue, Node, nodes};
 use vocabulary::{Class, Effect, FunctionUse, ObjectUse, SettingChange, Usage};
 
 use super::children::push_children;
 use super::functions::{self, Known};
 use super::names::{Path, joined};
-use super::{Prepared, limits};
+use super::{Prepared, UNKNOWN_VALUE, limits};
 
 /// How deep statements may stand in statements that are not run now (function bodies in function bodies).
 const MAX_ASIDES: usize = 16;
@@ -60,6 +61,8 @@ pub(super) struct Walk<'a, 'e> {
     scopes: Vec<Scope<'a>>,
     steps: usize,
     asides: usize,
+    /// Whether column defaults are only stored by the statement at hand.
+    stored_defaults: bool,
 }
 
 /// What a part of a statement that isn't run now would do.
@@ -93,6 +96,7 @@ impl<'a, 'e> Walk<'a, 'e> {
             scopes: Vec::new(),
             steps: 0,
             asides: 0,
+            stored_defaults: false,
         }
     }
 
@@ -222,8 +226,22 @@ impl<'a, 'e> Walk<'a, 'e> {
         }
     }
 
+    /// Walks a CREATE TABLE: what its columns default to is stored, while all else in it may run at once.
+    pub(super) fn new_table(&mut self, create: &'a nodes::CreateStmt, scope: ScopeId) {
+        let down_to = self.tasks.len();
+        let before = std::mem::replace(&mut self.stored_defaults, true);
+        self.push_rest(Node::CreateStmt(create), scope, &[create.relation()]);
+        self.drain(down_to);
+        self.stored_defaults = before;
+    }
+
     fn visit(&mut self, Task { node, scope }: Task<'a>) {
         match node {
+            Node::Constraint(constraint)
+                if self.stored_defaults && constraint.contype == ConstrType::CONSTR_DEFAULT =>
+            {
+                let _stored = self.aside(|walk| walk.push_rest(node, scope, &[]));
+            }
             Node::RangeVar(relation) => {
                 let name = relation.relname().unwrap_or_default();
                 if relation.schemaname().is_some() || !self.in_scope(name, scope) {
@@ -243,7 +261,7 @@ impl<'a, 'e> Walk<'a, 'e> {
             }
             Node::A_Expr(expression) => {
                 // BETWEEN and its kin carry their own word in the operator's place.
-                if expression.kind < pg_raw_parse::raw::A_Expr_Kind::AEXPR_BETWEEN {
+                if expression.kind < A_Expr_Kind::AEXPR_BETWEEN {
                     self.operator(expression.name());
                 }
                 self.push_rest(node, scope, &[]);
@@ -286,6 +304,15 @@ impl<'a, 'e> Walk<'a, 'e> {
         self.found.functions.push(FunctionUse { name, effect: known.effect });
     }
 
+    /// The procedure of a CALL: whatever it is, it runs code.
+    pub(super) fn procedure(&mut self, call: &'a nodes::FuncCall) {
+        self.raise(Class::Execute);
+        self.found.outlives_rollback = true;
+        self.found
+            .functions
+            .push(FunctionUse { name: joined(&strings(call.funcname())), effect: Effect::Unknown });
+    }
+
     /// A call of a function by name.
     fn call(&mut self, call: &'a nodes::FuncCall) {
         let name = strings(call.funcname());
@@ -320,8 +347,7 @@ impl<'a, 'e> Walk<'a, 'e> {
         let (name, value, local) = (constant(next()), constant(next()), constant(next()));
         let change = SettingChange {
             name: name.map_or_else(|| "*".to_owned(), |name| name.to_ascii_lowercase()),
-            // What is not a constant could be anything.
-            value: value.or(Some(String::new())),
+            value: Some(value.unwrap_or_else(|| UNKNOWN_VALUE.to_owned())),
             local: local.is_some_and(|local| local == "true"),
         };
         self.setting(change);
