@@ -43,6 +43,8 @@ pub struct ListenerSettings {
     pub password: PasswordExchange,
     /// How long a client may take until it is authenticated.
     pub pre_auth_deadline: Duration,
+    /// Makes challenges for principals that don't exist; the same for the life of the installation.
+    pub decoy: identity::scram::Decoy,
 }
 
 /// The door for one accepted connection: nobody has said who they are.
