@@ -75,7 +75,10 @@ fn killed_under_load_no_acknowledged_frame_is_lost_torn_or_doubled() {
             }
             last
         });
-        first_append.recv_timeout(Duration::from_secs(30)).expect("the child appends");
+        // Every fifth one is killed a little after its start: within recovery, if it so happens.
+        if run % 5 != 4 {
+            first_append.recv_timeout(Duration::from_secs(30)).expect("the child appends");
+        }
         thread::sleep(Duration::from_micros(u64::from(run * 1709 % 25_000)));
         child.kill().unwrap();
         child.wait().unwrap();

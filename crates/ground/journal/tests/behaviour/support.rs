@@ -93,7 +93,8 @@ pub(crate) struct Plan {
 
 #[derive(Default)]
 struct State {
-    plan: Mutex<Option<(Plan, usize)>>,
+    /// With the number of calls so far.
+    plans: Mutex<Vec<(Plan, usize)>>,
     hits: AtomicUsize,
     syncs: AtomicUsize,
     /// Whoever holds it makes all syncs wait.
@@ -102,7 +103,7 @@ struct State {
     dead: AtomicBool,
 }
 
-/// The disk, with one fault at a chosen call.
+/// The disk, with faults at chosen calls, one kind per operation.
 #[derive(Clone, Default)]
 pub(crate) struct Faulty {
     state: Arc<State>,
@@ -110,11 +111,11 @@ pub(crate) struct Faulty {
 
 impl Faulty {
     pub(crate) fn plan(&self, plan: Plan) {
-        *self.state.plan.lock().unwrap() = Some((plan, 0));
+        self.state.plans.lock().unwrap().push((plan, 0));
     }
 
     pub(crate) fn repair(&self) {
-        *self.state.plan.lock().unwrap() = None;
+        self.state.plans.lock().unwrap().clear();
     }
 
     pub(crate) fn hits(&self) -> usize {
@@ -148,8 +149,8 @@ impl State {
         if self.dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("killed"));
         }
-        let mut plan = self.plan.lock().unwrap();
-        let Some((plan, calls)) = plan.as_mut().filter(|(plan, _)| plan.operation == operation) else {
+        let mut plans = self.plans.lock().unwrap();
+        let Some((plan, calls)) = plans.iter_mut().find(|(plan, _)| plan.operation == operation) else {
             return Ok(None);
         };
         let hit = (plan.at..plan.at + plan.times).contains(calls);

@@ -184,6 +184,21 @@ fn a_failed_sync_reaches_all_who_wait_and_refuses_what_comes() {
 }
 
 #[test]
+fn a_sync_that_fails_while_a_refused_write_is_repaired_reaches_who_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Faulty::default();
+    let journal = settled(&storage, dir.path());
+    let before = append(&journal, "x");
+    storage.plan(Plan { operation: Operation::Write, fault: Fault::Fails, at: 0, times: 1 });
+    storage.plan(Plan { operation: Operation::Sync, fault: Fault::Fails, at: 0, times: 1 });
+    assert!(matches!(journal.append(&mut crate::support::batch(&["y"])), Err(AppendError::Write { .. })));
+    // The kernel has told of the failure once: the next sync of the file succeeds, and proves nothing.
+    assert!(matches!(journal.wait_synced(before), Err(AppendError::Poisoned { .. })));
+    assert_eq!(journal.synced(), Position(0));
+    assert!(matches!(journal.health(), Health::Refusing { reason: AppendError::Poisoned { .. }, .. }));
+}
+
+#[test]
 fn closing_with_nothing_to_do_ends_all_waits() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), lazy()).unwrap();
