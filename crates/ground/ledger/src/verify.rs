@@ -151,6 +151,11 @@ impl Run<'_> {
         }
     }
 
+    fn has_fault_in(&self, file: &Path) -> bool {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.iter().any(|fault| fault.file == file)
+    }
+
     fn is_sound(&self) -> bool {
         !self.is_enough() && self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

@@ -389,12 +389,14 @@ fn work_until_power_is_lost(dir: &Path, off_at: u64, luck: u64) -> Vec<Checkpoin
 #[test]
 fn power_loss_after_any_write_loses_nothing_published() {
     let writes = writes_of_workload();
+    // A longer run: LEDGER_POWER_LOSSES=20 tries each moment with 20 different losses.
+    let losses = std::env::var("LEDGER_POWER_LOSSES").map_or(1, |text| text.parse().unwrap());
     for off_at in 0..=writes {
-        for luck in 0..4 {
+        for luck in 0..losses {
             let dir = tempfile::tempdir().unwrap();
             let mut handed_out = work_until_power_is_lost(dir.path(), off_at, luck * 1000 + off_at);
             // And once more, while it recovers from the first.
-            handed_out.extend(work_until_power_is_lost(dir.path(), luck * 3, off_at));
+            handed_out.extend(work_until_power_is_lost(dir.path(), off_at % 17 + luck, off_at));
             let mut ledger = Ledger::open(dir.path(), Box::new(signer()))
                 .unwrap_or_else(|error| panic!("power off at write {off_at}, luck {luck}: {error:?}"));
             handed_out.extend(work(&mut ledger));

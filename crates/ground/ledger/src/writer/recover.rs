@@ -18,9 +18,15 @@ use crate::{
     tree,
 };
 
-/// Unpublished files are written in order but may have become durable in any: recovery looks this far past the last
-/// one it finds.
-const GAP: u64 = 2 * MAX_UNSYNCED_FILES as u64;
+/// Unpublished files are written in order but may have become durable in any: recovery looks this many tiles past the
+/// last one it finds. Each bundle comes with a tile of level 0, so of both at most half of what may be unsynced is
+/// missing in a row; of the levels above, one tile for 256 of those below.
+fn gap(kind: TileKind) -> u64 {
+    match kind {
+        TileKind::Entries | TileKind::Level(0) => MAX_UNSYNCED_FILES as u64 / 2 + 2,
+        TileKind::Level(_) => MAX_UNSYNCED_FILES as u64 / u64::from(TILE_WIDTH) + 2,
+    }
+}
 
 pub(super) fn recover(dir: &Path, signer: &dyn Signer, storage: &mut dyn Storage) -> Result<State, Error> {
     let key = signer.verifier();
@@ -246,10 +252,10 @@ fn locate(dir: &Path, size: u64, levels: &[Vec<Hash>]) -> Result<Fault, Error> {
 fn remove_unpublished(dir: &Path, storage: &mut dyn Storage, size: u64) -> Result<(), Error> {
     for kind in tile::kinds() {
         let mut index = tile::count_of(kind, size) / u64::from(TILE_WIDTH);
-        let mut end = index + GAP;
+        let mut end = index + gap(kind);
         while index < end {
             if remove_beyond(dir, storage, kind, index, size)? {
-                end = index + GAP;
+                end = index + gap(kind);
             }
             index += 1;
         }
