@@ -21,7 +21,7 @@ from compare import judge, read_list  # noqa: E402
 from harness import REPOSITORY, HarnessError  # noqa: E402
 from harness.postgres import Postgres  # noqa: E402
 from harness.roads import Direct, StandIn, Trailgate  # noqa: E402
-from suites import SUITES  # noqa: E402
+from suites import SUITES, matching_server  # noqa: E402
 
 # Each fault of the stand-in with a suite that must notice it. psql shows the rows it got, not the count that the server
 # claims, so `regress` is nearly blind to `rows`; the traces of libpq_pipeline are not.
@@ -34,29 +34,43 @@ FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", 
 
 def main():
     options = arguments()
-    out = options.out
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    passed = failed = 0
+    shutil.rmtree(options.out, ignore_errors=True)
+    options.out.mkdir(parents=True)
     try:
-        if options.prove:
-            direct = {}  # one direct run of a suite serves all its faults
-            for fault, suite in FAULTS.items():
-                verdict = run_suite(SUITES[suite](), f"stand-in:{fault}", options, {}, out / fault, direct)
-                caught = len(verdict.unlisted) > 0
-                print(f"fault `{fault}`: {'caught' if caught else 'NOT CAUGHT'} by {suite}\n")
-                passed, failed = passed + caught, failed + (not caught)
-        else:
-            # The list is the gateway's: nothing is forgiven to a proxy that only copies.
-            listed = read_list(HERE / "differences.toml") if options.through == "trailgate" else {}
-            for name in options.suite:
-                verdict = run_suite(SUITES[name](), options.through, options, listed.get(name, {}), out / name)
-                passed, failed = passed + verdict.passed, failed + verdict.failed
+        with matching_server():
+            passed, failed = prove(options) if options.prove else run_all(options)
     except HarnessError as error:
-        print(f"conformance: {error}", file=sys.stderr)
-        failed += 1
+        sys.exit(f"conformance: {error}")
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
+
+
+def run_all(options):
+    """Every suite that is asked for; how many tests passed and failed. A suite that can't run counts as one failure and
+    does not keep the others from running."""
+    # The list is the gateway's: nothing is forgiven to a proxy that only copies.
+    listed = read_list(HERE / "differences.toml") if options.through == "trailgate" else {}
+    passed, failed = 0, 0
+    for name in options.suite:
+        try:
+            verdict = run_suite(SUITES[name](), options.through, options, listed.get(name, {}), options.out / name)
+        except HarnessError as error:
+            print(f"{name}: {error}", flush=True)
+            failed += 1
+        else:
+            passed, failed = passed + verdict.passed, failed + verdict.failed
+    return passed, failed
+
+
+def prove(options):
+    """Every fault of the stand-in; how many were caught and not."""
+    caught = 0
+    direct = {}  # one direct run of a suite serves all its faults
+    for fault, suite in FAULTS.items():
+        verdict = run_suite(SUITES[suite](), f"stand-in:{fault}", options, {}, options.out / fault, direct)
+        print(f"fault `{fault}`: {'caught' if verdict.unlisted else 'NOT CAUGHT'} by {suite}\n", flush=True)
+        caught += bool(verdict.unlisted)
+    return caught, len(FAULTS) - caught
 
 
 def arguments():

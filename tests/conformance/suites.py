@@ -5,6 +5,7 @@ mean that the suite did not run), `settings` of its server, `prepare()`, and `ru
 returns {test: Result}. Each run gets a fresh server.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -24,16 +26,34 @@ HERE = Path(__file__).resolve().parent
 SUITE_TIMEOUT_S = 1200
 
 
-def postgres_source():
-    """The built source of the installed server (scripts/postgres-source made it)."""
-    major = bin_directory().parent.name
-    version = subprocess.run(
-        ["dpkg-query", "-W", "-f=${Version}", f"postgresql-{major}"], capture_output=True, text=True
-    ).stdout
-    home = CACHE / "postgresql" / version
-    if not (home / "ready").exists():
+def postgres_home():
+    """What scripts/postgres-source made: `src`, built, and maybe `root`, the server of the same version."""
+    current = CACHE / "postgresql" / "current"
+    if not current.exists():
         raise HarnessError("PostgreSQL's regression suites are not built: run scripts/setup conformance")
-    return home / "src"
+    return current.with_name(current.read_text().split()[1])
+
+
+def postgres_source():
+    return postgres_home() / "src"
+
+
+@contextlib.contextmanager
+def matching_server():
+    """While this lasts, throwaway servers are of the version of the suites. Where that is not the installed one, it is a
+    copy in a place that the server's account can read, which the cache need not be."""
+    root = postgres_home() / "root"
+    if not root.exists():
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="trailgate-postgresql-") as directory:
+        Path(directory).chmod(0o755)
+        shutil.copytree(root, Path(directory) / "root", symlinks=True)
+        os.environ["TRAILGATE_POSTGRES_BIN"] = str(next(Path(directory).glob("root/usr/lib/postgresql/*/bin")))
+        try:
+            yield
+        finally:
+            del os.environ["TRAILGATE_POSTGRES_BIN"]
 
 
 def run_logged(command, log, **options):

@@ -15,7 +15,9 @@ PASSWORD = "loopback-only"
 
 
 def bin_directory():
-    """Where the newest installed PostgreSQL keeps its programs."""
+    """Where PostgreSQL's programs are: TRAILGATE_POSTGRES_BIN, else those of the newest installed version."""
+    if chosen := os.environ.get("TRAILGATE_POSTGRES_BIN"):
+        return Path(chosen)
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]), reverse=True
     )
