@@ -1,6 +1,7 @@
 //! Every write of the ledger × {fails, is torn, is done and reported as failed}, and power loss after each write with
 //! whatever had not been synced lost, torn or kept. Afterwards the ledger opens, nothing published is missing, and it
 //! goes on.
+#![allow(clippy::unwrap_used, reason = "a test says plainly what it expects")]
 
 use std::{
     collections::BTreeMap,

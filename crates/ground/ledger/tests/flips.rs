@@ -1,4 +1,5 @@
 //! A single flipped bit in any file of a ledger is found, and located.
+#![allow(clippy::unwrap_used, reason = "a test says plainly what it expects")]
 
 use std::{
     fs,

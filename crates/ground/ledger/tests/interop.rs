@@ -1,5 +1,6 @@
 //! What others wrote must agree with what we write: the crates `tlog_tiles` and `signed_note`, and Go's
 //! `golang.org/x/mod/sumdb` from Debian.
+#![allow(clippy::unwrap_used, reason = "a test says plainly what it expects")]
 
 use std::{collections::HashMap, fs, path::Path, process::Command};
 

@@ -1,4 +1,5 @@
 //! Writing, reading, proving and verifying on a real directory.
+#![allow(clippy::unwrap_used, reason = "a test says plainly what it expects")]
 
 use std::{fs, sync::atomic::AtomicBool, sync::atomic::Ordering, thread};
 

@@ -38,13 +38,13 @@ pub(super) fn recover(dir: &Path, signer: &dyn Signer, storage: &mut dyn Storage
     let Heads { latest, previous_size, history_end, published } = heads;
     // The tree comes first: a checkpoint is only published over what is really there.
     let mut state = load_tree(dir, latest, history_end)?;
-    let cut = dir.join(HISTORY_FILE);
+    cut_history(dir, storage, history_end)?;
     if published {
-        storage.truncate(&cut, history_end).map_err(Error::storage("cut", &cut))?;
-        storage.sync_files(std::slice::from_ref(&cut)).map_err(Error::storage("sync", &cut))?;
+        // Crash case: the rename was seen and its sync failed.
+        storage.sync_dir(dir).map_err(Error::storage("sync", dir))?;
     } else {
+        // The record may not be durable either: it is written again, in place, as the same bytes.
         let start = history_end - history::RECORD_BYTES as u64;
-        storage.truncate(&cut, start).map_err(Error::storage("cut", &cut))?;
         publish(dir, storage, key, &state.published, start)?;
     }
     let temporary = dir.join(CHECKPOINT_TEMPORARY);
@@ -246,6 +246,17 @@ fn locate(dir: &Path, size: u64, levels: &[Vec<Hash>]) -> Result<Fault, Error> {
         }
     }
     Ok(Fault::new(CHECKPOINT_FILE, "the tiles are consistent but lead to another root than the signed one"))
+}
+
+/// Cuts off what a torn write left after the last whole record.
+fn cut_history(dir: &Path, storage: &mut dyn Storage, end: u64) -> Result<(), Error> {
+    let path = dir.join(HISTORY_FILE);
+    let length = fs::metadata(&path).map_err(Error::storage("read", &path))?.len();
+    if length > end {
+        storage.truncate(&path, end).map_err(Error::storage("cut", &path))?;
+        storage.sync_files(std::slice::from_ref(&path)).map_err(Error::storage("sync", &path))?;
+    }
+    Ok(())
 }
 
 /// Removes tiles that no checkpoint covers: they were being written when the writer stopped.

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test says plainly what it expects")]
 
 use std::{
     fs,
