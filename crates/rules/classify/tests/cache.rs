@@ -1,4 +1,5 @@
 //! The cache says what a fresh look says, whatever it was asked before.
+#![allow(clippy::unwrap_used, reason = "a test may say plainly what it expects, in its helpers too")]
 
 use classify::postgres::{Cache, NOTHING_PREPARED, Parsed, SearchPath, Settings, classify, limits};
 use proptest::prelude::*;

@@ -4,6 +4,7 @@
 //! set the session (`@ search_path=a, b`, `@ server=17`, `@ strings=off`, `@ encoding=SJIS`, `@ prepared NAME
 //! CLASS`), the lines up to the first `=>` are the text, and each `=>` line is one statement's facts.
 //! `CLASSIFY_UPDATE=1 cargo test -p classify --test cases` writes what the classifier says now, for review.
+#![allow(clippy::unwrap_used, reason = "a test may say plainly what it expects, in its helpers too")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Texts that try to exhaust the parser, on an ordinary thread of 2 MiB and on a large one, and bytes that are
 //! no text at all.
+#![allow(clippy::unwrap_used, reason = "a test may say plainly what it expects, in its helpers too")]
 
 use std::time::{Duration, Instant};
 

@@ -65,8 +65,9 @@ macro_rules! children {
     };
 }
 
-// `GrantStmt::objects` is left out here: its elements differ by the kind of object. The walk reads it itself
-// where they are relations.
+// Two fields are left out, because their elements may be other than the accessor says: `GrantStmt::objects`, which
+// the walk reads itself where they are relations, and `CreateStatsStmt::relations`, where the server accepts one
+// table and the grammar takes any FROM list.
 children! {
     Alias: colnames;
     RangeVar: alias;
@@ -223,7 +224,7 @@ children! {
     ClosePortalStmt:;
     FetchStmt:;
     IndexStmt: relation index_params index_including_params options where_clause exclude_op_names;
-    CreateStatsStmt: defnames stat_types exprs relations;
+    CreateStatsStmt: defnames stat_types exprs;
     StatsElem: expr;
     AlterStatsStmt: defnames stxstattarget;
     CreateFunctionStmt: funcname parameters return_type options sql_body;

@@ -175,11 +175,11 @@ impl<'a> Walk<'a, '_> {
         }
         self.push_rest(Node::SelectStmt(select), scope, &[]);
         let Some(into) = select.into_clause() else { return "SELECT" };
-        self.into_clause(into);
+        self.selects_into(into);
         "SELECT INTO"
     }
 
-    fn into_clause(&mut self, into: &'a nodes::IntoClause) {
+    fn selects_into(&mut self, into: &'a nodes::IntoClause) {
         self.raise(Class::Define);
         if let Some(relation) = into.rel() {
             self.relation(relation, Usage::Define);
@@ -237,7 +237,7 @@ impl<'a> Walk<'a, '_> {
         let materialized = create.objtype == pg_raw_parse::raw::ObjectType::OBJECT_MATVIEW;
         self.raise(Class::Define);
         if let Some(into) = create.into() {
-            self.into_clause(into);
+            self.selects_into(into);
         }
         self.push_rest(Node::CreateTableAsStmt(create), scope, &[]);
         if materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE TABLE AS" }
