@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use identity::{Principal, Rejected};
 use tokio::io::{AsyncRead, AsyncWrite};
+use trail::record::EndReason;
 use vocabulary::{ClientInfo, Kind, Name, Timestamp, Where, Who};
 
 use crate::forward::Forwarder;
@@ -210,6 +211,16 @@ impl Opening {
     #[must_use]
     pub const fn identified(&self) -> &Identified {
         &self.identified
+    }
+
+    /// The target could not be reached, or did not let the gateway in: records a session that ended as it began.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub fn fell_through(self, place: Where, reason: &str) -> Result<(), NotRecorded> {
+        let Identified { door, who, expires_at } = self.identified;
+        OpenSession::start(door.house, &who, expires_at, &self.target, door.client, place)?
+            .end(EndReason::Target, Some(reason.to_owned()))
     }
 
     /// Records the session's start and takes the target's connection over.

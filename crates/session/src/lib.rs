@@ -22,6 +22,7 @@ pub mod forward;
 pub mod gatehouse;
 pub mod live;
 pub mod open;
+pub mod protocol;
 pub mod snapshot;
 pub mod turn;
 
@@ -30,5 +31,6 @@ pub use forward::Forwarder;
 pub use gatehouse::{Durability, Gatehouse, Level};
 pub use live::{EndCause, Live};
 pub use open::{NotRecorded, OpenSession};
+pub use protocol::{Ended, Protocol};
 pub use snapshot::{Secret, Snapshot, Target};
 pub use turn::{Barrier, Cleared, Command, Known, Permit, Recorded, Turn};

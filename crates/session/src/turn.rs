@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use journal::{Batch, Position};
-use trail::record::{FactsRecord, Intent, OutcomeRecord, Record};
+use trail::record::{FactsRecord, Intent, OutcomeRecord};
 use vocabulary::{Facts, Status, Timestamp, TransactionControl};
 
 use crate::gatehouse::Level;
@@ -142,7 +142,7 @@ impl<'s> Turn<'s> {
             text: command.text,
             params: command.params,
         };
-        Record::Intent(intent).push(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
+        intent.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
         self.session.next_seq += 1;
         self.level = self.level.max(level);
         Ok(Permit { seq, at, level })
@@ -163,7 +163,7 @@ impl<'s> Turn<'s> {
             duration_us: now.micros_since(permit.at),
             ..outcome
         };
-        Record::Outcome(record).push(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
+        record.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
         if outcome.executed != Some(false) && outcome.status != Status::Denied {
             self.level = self.level.max(permit.level);
         }

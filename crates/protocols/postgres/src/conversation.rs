@@ -222,6 +222,11 @@ impl<P> Conversation<P> {
         self.set_parameter("search_path", value);
     }
 
+    /// The transaction status that the target greeted with.
+    pub const fn greeted(&mut self, status: u8) {
+        self.transaction = Transaction::read(status);
+    }
+
     /// Whether the target still has something to answer.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -60,6 +60,8 @@ struct Lane {
     ended: bool,
     /// Bytes were written that the connection may still hold.
     unflushed: bool,
+    /// Whether a message ends where `buffer.scanned` stands, and where `buffer.cleared` does.
+    message_ends: (bool, bool),
 }
 
 impl Lane {
@@ -72,6 +74,7 @@ impl Lane {
             stalled: false,
             ended: false,
             unflushed: false,
+            message_ends: (true, true),
         }
     }
 
@@ -86,6 +89,7 @@ impl Lane {
         match recorded {
             Recorded::Cleared(cleared) => {
                 self.buffer.cleared = self.buffer.scanned;
+                self.message_ends.1 = self.message_ends.0;
                 self.cleared = Some(cleared);
             }
             Recorded::Waiting(barrier) => self.barrier = Some(barrier),
@@ -97,6 +101,7 @@ impl Lane {
         if let Some(barrier) = &self.barrier {
             self.cleared = Some(ready!(barrier.poll(session, cx))?);
             self.buffer.cleared = self.buffer.scanned;
+            self.message_ends.1 = self.message_ends.0;
             self.barrier = None;
         }
         Poll::Ready(Ok(()))
@@ -123,6 +128,8 @@ pub struct Relay<C, T> {
     /// The client does not listen any more; the target's answers are still recorded.
     client_gone: bool,
     target_told: bool,
+    /// The target does not take bytes any more; what it said before is still read.
+    target_gone: bool,
     watched: bool,
 }
 
@@ -152,6 +159,7 @@ where
             down,
             client_gone: false,
             target_told: false,
+            target_gone: false,
             watched: false,
         }
     }
@@ -163,7 +171,7 @@ where
 
     /// Whether a message of the gateway's own may be put into the stream to the client.
     pub fn may_speak(&self) -> bool {
-        !self.client_gone && self.conversation.between_target_messages() && self.down.buffer.start == self.down.buffer.cleared
+        !self.client_gone && self.down.message_ends.1 && self.down.buffer.ready().is_empty()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
@@ -192,7 +200,7 @@ where
 
     /// Client → target, as far as it goes now. `Ready(Ok)` when the client has nothing more to say.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        let Self { client, target, session, conversation, up, client_gone, target_told, .. } = self;
+        let Self { client, target, session, conversation, up, client_gone, target_told, target_gone, .. } = self;
         loop {
             while let (Some(cleared), false) = (&up.cleared, up.buffer.ready().is_empty()) {
                 match ready!(target.poll_forward(cx, cleared, up.buffer.ready())) {
@@ -207,6 +215,7 @@ where
                         up.unflushed = false;
                         up.ended = true;
                         *target_told = true;
+                        *target_gone = true;
                     }
                 }
             }
@@ -250,7 +259,7 @@ where
 
     /// Target → client, as far as it goes now. `Ready` when the session is over.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
-        let Self { client, target, session, conversation, up, down, client_gone, .. } = self;
+        let Self { client, target, session, conversation, up, down, client_gone, target_gone, .. } = self;
         loop {
             if *client_gone {
                 down.buffer.start = down.buffer.cleared;
@@ -282,7 +291,10 @@ where
                     Err(fault) => return Poll::Ready(fault.into()),
                 };
                 match turn.record() {
-                    Ok(recorded) => down.scanned(scan, recorded),
+                    Ok(recorded) => {
+                        down.message_ends.0 = conversation.between_target_messages();
+                        down.scanned(scan, recorded);
+                    }
                     Err(error) => return Poll::Ready(Over::NotRecorded(error)),
                 }
                 up.stalled = false;
@@ -299,14 +311,14 @@ where
                 if down.unflushed {
                     return Poll::Pending;
                 }
-                let over = if up.ended { Over::Client } else { Over::Target(None) };
+                let over = if up.ended && !*target_gone { Over::Client } else { Over::Target(None) };
                 return Poll::Ready(over);
             }
             down.buffer.release();
             match ready!(poll_read_target(target, &mut down.buffer, down.wanted, cx)) {
                 Ok(0) => down.ended = true,
                 Ok(_) => {}
-                Err(error) if up.ended => {
+                Err(error) if up.ended && !*target_gone => {
                     tracing::debug!(%error, "the target's connection failed after the client's end");
                     down.ended = true;
                 }

@@ -88,11 +88,16 @@ impl<P> Commands<P> {
 }
 
 /// Follows the part of a message that is not kept.
-#[derive(Debug)]
 pub struct Overflow {
     hash: Context,
     kept: u64,
     total: u64,
+}
+
+impl std::fmt::Debug for Overflow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Overflow").field("kept", &self.kept).field("total", &self.total).finish_non_exhaustive()
+    }
 }
 
 impl Overflow {
