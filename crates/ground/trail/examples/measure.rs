@@ -12,12 +12,12 @@ use std::{
 
 use journal::Batch;
 use trail::{
-    EndReason, FactsRecord, Filter, Intent, NodeKey, OutcomeRecord, ParamsBuf, Reader, SessionEnd, SessionStart, Settings,
-    Trail, VerifyOptions, record::encode_decision, verify,
+    EndReason, FactsRecord, Filter, Intent, NodeKey, OutcomeRecord, ParamsBuf, Reader, SessionEnd,
+    SessionStart, Settings, Trail, VerifyOptions, record::encode_decision, verify,
 };
 use vocabulary::{
-    Class, ClientInfo, CredentialId, Decision, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, SessionId, Status,
-    TargetId, TargetKind, Timestamp, Verdict, Where, Who,
+    Class, ClientInfo, CredentialId, Decision, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy,
+    SessionId, Status, TargetId, TargetKind, Timestamp, Verdict, Where, Who,
 };
 
 const NODE: NodeId = NodeId::from_bytes([9; 16]);

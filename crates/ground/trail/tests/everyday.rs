@@ -96,7 +96,10 @@ fn outcomes_of_every_kind_are_kept() {
     let odd = reader.show(EntryId { session, seq: odd }).unwrap();
     assert_eq!(odd.command.unwrap().verb.as_deref(), Some("FROBNICATE"));
     let outcome = odd.outcome.unwrap();
-    assert_eq!((outcome.executed, outcome.exit, outcome.code.as_deref()), (None, Some(-3), Some("not a state")));
+    assert_eq!(
+        (outcome.executed, outcome.exit, outcome.code.as_deref()),
+        (None, Some(-3), Some("not a state"))
+    );
     let not_kept = outcome.not_kept.unwrap();
     assert_eq!((not_kept.bytes, not_kept.digest.unwrap()), (99, format!("sha256:{}", "ab".repeat(32))));
     trail.close(PATIENCE).unwrap();
@@ -132,7 +135,11 @@ fn filters_choose_and_the_newest_comes_first() {
     assert_eq!(list(&mut reader, by("claude")).len(), 602);
     assert_eq!(list(&mut reader, by("alice")).len(), 1204);
     assert_eq!(list(&mut reader, by("nobody")).len(), 0);
-    let at = |target: &str| Filter { target: Some(target.to_owned()), kind: Some(Kind::Command), ..Filter::default() };
+    let at = |target: &str| Filter {
+        target: Some(target.to_owned()),
+        kind: Some(Kind::Command),
+        ..Filter::default()
+    };
     assert_eq!(list(&mut reader, at("orders")).len(), 600);
     let grep = |text: &str| Filter { grep: Some(text.to_owned()), ..Filter::default() };
     // Small letters find either case, a capital only itself.
@@ -161,7 +168,10 @@ fn without_the_key_leaves_speak_and_payloads_stay_sealed() {
     trail.close(PATIENCE).unwrap();
     let entry = Reader::open(data.path(), None).unwrap().show(EntryId { session, seq }).unwrap();
     let command = entry.command.unwrap();
-    assert_eq!((command.text, command.params, command.objects, command.class), (None, None, None, Class::Read));
+    assert_eq!(
+        (command.text, command.params, command.objects, command.class),
+        (None, None, None, Class::Read)
+    );
     assert_eq!(command.verb.as_deref(), Some("SELECT"));
     assert!(entry.payload.unwrap().starts_with("sealed"));
     let principal = entry.principal.unwrap();

@@ -228,3 +228,6 @@ pub(crate) fn split_judged(bytes: &[u8]) -> Option<(FactsRecord, Decision)> {
     let (decision, rest) = postcard_prefix::<Decision>(rest)?;
     rest.is_empty().then_some((facts, decision))
 }
+
+#[cfg(test)]
+mod tests;

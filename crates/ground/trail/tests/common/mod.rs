@@ -5,12 +5,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use journal::Batch;
 use trail::{
-    EndReason, FactsRecord, Intent, KeyWrap, NodeKey, OutcomeRecord, ParamsBuf, Record, Recovery, SessionEnd, SessionStart,
-    Settings, Trail, VerifyOptions, VerifyReport, record::encode_decision, verify,
+    EndReason, FactsRecord, Intent, KeyWrap, NodeKey, OutcomeRecord, ParamsBuf, Record, Recovery, SessionEnd,
+    SessionStart, Settings, Trail, VerifyOptions, VerifyReport, record::encode_decision, verify,
 };
 use vocabulary::{
-    Class, ClientInfo, CredentialId, Decision, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, SessionId, Status,
-    TargetId, TargetKind, Timestamp, Verdict, Where, Who,
+    Class, ClientInfo, CredentialId, Decision, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy,
+    SessionId, Status, TargetId, TargetKind, Timestamp, Verdict, Where, Who,
 };
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
