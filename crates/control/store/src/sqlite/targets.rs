@@ -1,5 +1,7 @@
 //! Edits of targets.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 use vocabulary::{Name, TargetId};
@@ -35,7 +37,7 @@ impl Transaction<'_> {
                 read::micros(self.now)
             ],
         )?;
-        self.fill_target(&id, target)?;
+        self.fill_target(&id, target, &HashMap::new())?;
         let after = self.target_state(&id)?;
         self.changed(Subject::Target, Action::Add, id.to_string(), &target.name, (None, Some(after)));
         Ok(())
@@ -45,6 +47,7 @@ impl Transaction<'_> {
         target.check()?;
         let id = self.existing_target(&target.name)?;
         let before = self.target_state(&id)?;
+        let sealed = self.sealed(&id)?;
         for table in ["target_labels", "target_privileges", "target_secrets"] {
             self.execute(&format!("DELETE FROM {table} WHERE target = ?1"), params![id.as_bytes()])?;
         }
@@ -52,7 +55,7 @@ impl Transaction<'_> {
             "UPDATE targets SET kind = ?2, url = ?3 WHERE id = ?1",
             params![id.as_bytes(), target.url.kind().as_str(), target.url.to_string()],
         )?;
-        self.fill_target(&id, target)?;
+        self.fill_target(&id, target, &sealed)?;
         let after = self.target_state(&id)?;
         self.changed(
             Subject::Target,
@@ -72,7 +75,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn fill_target(&self, id: &TargetId, target: &NewTarget) -> Result<(), StoreError> {
+    /// `kept` has what was sealed before: the same secret stays as it is, so that putting the same target in
+    /// twice changes nothing.
+    fn fill_target(
+        &self,
+        id: &TargetId,
+        target: &NewTarget,
+        kept: &HashMap<String, Vec<u8>>,
+    ) -> Result<(), StoreError> {
         for (key, value) in &target.labels {
             self.execute(
                 "INSERT INTO target_labels (target, key, value) VALUES (?1, ?2, ?3)",
@@ -88,7 +98,14 @@ impl Transaction<'_> {
         for (field, material) in target.url.material() {
             let (sealed, variable) = match material {
                 Material::Content(secret) => {
-                    let sealed = self.key.seal(&secret_place(id, field), secret.expose());
+                    let place = secret_place(id, field);
+                    let same = |sealed: &&Vec<u8>| {
+                        self.key.open(&place, sealed).is_ok_and(|known| known.as_slice() == secret.expose())
+                    };
+                    let sealed = match kept.get(field).filter(same) {
+                        Some(sealed) => Ok(sealed.clone()),
+                        None => self.key.seal(&place, secret.expose()),
+                    };
                     (Some(sealed.map_err(|source| seal_error(&target.name, field, source))?), None)
                 }
                 Material::Env(variable) => {
@@ -107,6 +124,14 @@ impl Transaction<'_> {
             )?;
         }
         Ok(())
+    }
+
+    fn sealed(&self, id: &TargetId) -> Result<HashMap<String, Vec<u8>>, StoreError> {
+        let mut statement = self.place.of(self.connection.prepare_cached(
+            "SELECT field, sealed FROM target_secrets WHERE target = ?1 AND sealed IS NOT NULL",
+        ))?;
+        let rows = statement.query_map([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)));
+        self.place.of(rows.and_then(Iterator::collect))
     }
 
     fn existing_target(&self, name: &Name) -> Result<TargetId, StoreError> {
