@@ -102,6 +102,6 @@ impl Randomness {
         let fresh = fresh.ok_or(VaultError::Crypto("make random bytes"))?;
         self.used += 32;
         // Taken once: it must not be found here afterwards.
-        Ok(std::mem::replace(fresh, [0; 32]))
+        Ok(std::mem::take(fresh))
     }
 }

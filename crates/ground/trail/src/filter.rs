@@ -32,7 +32,7 @@ pub struct Filter {
 impl Filter {
     /// Whether a leaf can be of such an entry, as far as the leaf itself tells.
     pub(crate) fn admits_leaf(&self, leaf: &Leaf) -> bool {
-        fn is<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+        fn is<T: PartialEq + Copy>(wanted: Option<T>, found: Option<T>) -> bool {
             wanted.is_none() || wanted == found
         }
         is(self.kind, Some(leaf.kind))

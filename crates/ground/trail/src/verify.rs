@@ -175,7 +175,9 @@ pub fn verify(
         Err(VerifyError::Unreadable(error)) => return Err(error.into()),
     }
     match open_consistently(&layout, &vkey) {
-        Ok((snapshot, state)) => verify_entries(&run, &snapshot, state, options, &mut report, &progress)?,
+        Ok((snapshot, state)) => {
+            verify_entries(&run, &snapshot, state.as_ref(), options, &mut report, &progress)?;
+        }
         // The checkpoint itself is bad, which the ledger has reported.
         Err(error) if run.problems.load(Ordering::Relaxed) == 0 => return Err(error),
         Err(_) => {}
@@ -202,7 +204,7 @@ fn open_consistently(layout: &Layout, vkey: &VerifierKey) -> Result<(Snapshot, O
 fn verify_entries(
     run: &Run<'_>,
     snapshot: &Snapshot,
-    state: Option<State>,
+    state: Option<&State>,
     options: &VerifyOptions,
     report: &mut VerifyReport,
     progress: &(impl Fn(u64, u64) + Sync),
@@ -212,7 +214,7 @@ fn verify_entries(
         let problem = "no valid state of the sealer belongs to the published checkpoint".to_owned();
         run.find(Finding { file: Some("vault".into()), index: None, entry: None, problem });
     }
-    let slots = read_slots(run, snapshot.size(), state.as_ref())?;
+    let slots = read_slots(run, snapshot.size(), state)?;
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let total = snapshot.size();
@@ -254,9 +256,9 @@ fn verify_entries(
             sessions.entry(id).or_default().merge(seen);
         }
     }
-    verify_erasures(run, &slots, &erasures, state.as_ref());
-    verify_sessions(run, &sessions, state.as_ref(), report);
-    report.unsealed = verify_journal(run, state.as_ref())?;
+    verify_erasures(run, &slots, &erasures, state);
+    verify_sessions(run, &sessions, state, report);
+    report.unsealed = verify_journal(run, state)?;
     Ok(())
 }
 

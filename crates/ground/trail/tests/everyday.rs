@@ -1,5 +1,7 @@
 //! A day of a trail: sessions, commands, events, reading, following, erasing, verifying.
 
+#![allow(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 mod common;
 
 use std::time::Duration;
@@ -10,8 +12,8 @@ use tempfile::tempdir;
 use trail::{Filter, NotKept, OutcomeRecord, Reader, TrailError};
 use vocabulary::{Class, EntryId, Kind, Status, Timestamp};
 
-fn list(reader: &mut Reader, filter: Filter) -> Vec<trail::Entry> {
-    reader.list(&filter).unwrap()
+fn list(reader: &mut Reader, filter: &Filter) -> Vec<trail::Entry> {
+    reader.list(filter).unwrap()
 }
 
 #[test]
@@ -120,39 +122,39 @@ fn filters_choose_and_the_newest_comes_first() {
     trail.flush(PATIENCE).unwrap();
     let mut reader = Reader::open(data.path(), Some(keys())).unwrap();
 
-    let newest = list(&mut reader, Filter { limit: Some(50), ..Filter::default() });
+    let newest = list(&mut reader, &Filter { limit: Some(50), ..Filter::default() });
     assert_eq!(newest.len(), 50);
     assert!(newest.windows(2).all(|pair| pair[0].leaf.index == pair[1].leaf.index + 1));
     assert_eq!(newest[0].kind, Kind::SessionEnd);
 
-    let of_two = list(&mut reader, Filter { session: Some(two), ..Filter::default() });
+    let of_two = list(&mut reader, &Filter { session: Some(two), ..Filter::default() });
     assert_eq!(of_two.len(), 602);
     let numbers: Vec<u64> = of_two.iter().map(|entry| entry.seq).collect();
     assert_eq!(numbers, (1..=602).rev().collect::<Vec<_>>());
 
     let by = |principal: &str| Filter { principal: Some(principal.to_owned()), ..Filter::default() };
-    assert!(list(&mut reader, by("claude")).iter().all(|entry| entry.session == two));
-    assert_eq!(list(&mut reader, by("claude")).len(), 602);
-    assert_eq!(list(&mut reader, by("alice")).len(), 1204);
-    assert_eq!(list(&mut reader, by("nobody")).len(), 0);
+    assert!(list(&mut reader, &by("claude")).iter().all(|entry| entry.session == two));
+    assert_eq!(list(&mut reader, &by("claude")).len(), 602);
+    assert_eq!(list(&mut reader, &by("alice")).len(), 1204);
+    assert_eq!(list(&mut reader, &by("nobody")).len(), 0);
     let at = |target: &str| Filter {
         target: Some(target.to_owned()),
         kind: Some(Kind::Command),
         ..Filter::default()
     };
-    assert_eq!(list(&mut reader, at("orders")).len(), 600);
+    assert_eq!(list(&mut reader, &at("orders")).len(), 600);
     let grep = |text: &str| Filter { grep: Some(text.to_owned()), ..Filter::default() };
     // Small letters find either case, a capital only itself.
-    assert_eq!(list(&mut reader, grep("599 from carts")).len(), 1);
-    assert_eq!(list(&mut reader, grep("599 FROM carts")).len(), 0);
-    assert_eq!(list(&mut reader, grep("599 FROM Carts"))[0].session, one);
+    assert_eq!(list(&mut reader, &grep("599 from carts")).len(), 1);
+    assert_eq!(list(&mut reader, &grep("599 FROM carts")).len(), 0);
+    assert_eq!(list(&mut reader, &grep("599 FROM Carts"))[0].session, one);
     let status = Filter { status: Some(Status::Error), ..Filter::default() };
-    assert_eq!(list(&mut reader, status).len(), 0);
+    assert_eq!(list(&mut reader, &status).len(), 0);
     let class = Filter { class: Some(Class::Read), limit: Some(7), ..Filter::default() };
-    assert_eq!(list(&mut reader, class).len(), 7);
+    assert_eq!(list(&mut reader, &class).len(), 7);
     let middle = of_two[300].at;
-    let since = list(&mut reader, Filter { since: Some(middle), ..Filter::default() });
-    let until = list(&mut reader, Filter { until: Some(middle), ..Filter::default() });
+    let since = list(&mut reader, &Filter { since: Some(middle), ..Filter::default() });
+    let until = list(&mut reader, &Filter { until: Some(middle), ..Filter::default() });
     assert!(since.iter().all(|entry| entry.at >= middle) && until.iter().all(|entry| entry.at <= middle));
     assert!(since.len() + until.len() >= 1205);
     trail.close(PATIENCE).unwrap();
@@ -231,7 +233,7 @@ fn events_tell_who_did_what() {
     assert_eq!((entry.principal, entry.target), (None, None));
     assert_eq!(entry.event.unwrap()["claimed"], Value::from("mallory"));
     let by_bob = Filter { principal: Some("bob".into()), ..Filter::default() };
-    assert_eq!(list(&mut reader, by_bob).len(), 1);
+    assert_eq!(list(&mut reader, &by_bob).len(), 1);
     trail.close(PATIENCE).unwrap();
     assert!(matches!(trail.note(Kind::Gap, None, None, &json!({})), Err(TrailError::Append(_))));
     assert_sound(data.path());
@@ -342,7 +344,7 @@ fn a_journal_that_was_moved_away_leaves_a_gap_that_shows() {
     trail.close(PATIENCE).unwrap();
     let mut reader = Reader::open(data.path(), Some(keys())).unwrap();
     // One for the journal, one for the command whose text is lost.
-    let gaps = list(&mut reader, Filter { kind: Some(Kind::Gap), ..Filter::default() });
+    let gaps = list(&mut reader, &Filter { kind: Some(Kind::Gap), ..Filter::default() });
     assert_eq!(gaps.len(), 2);
     assert_sound(data.path());
 }

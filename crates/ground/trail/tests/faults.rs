@@ -1,5 +1,7 @@
 //! The sealer dies before each of its writes, and what it had half written stays behind.
 
+#![allow(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 mod common;
 
 use std::{

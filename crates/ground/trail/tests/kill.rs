@@ -2,6 +2,8 @@
 //!
 //! `TRAIL_KILLS` sets the number of runs (20).
 
+#![allow(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 mod common;
 
 use std::{

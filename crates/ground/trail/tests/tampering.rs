@@ -1,5 +1,7 @@
 //! Whoever may write the files changes them: verification finds it and says where.
 
+#![allow(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 mod common;
 
 use std::{

@@ -136,7 +136,7 @@ impl Runner {
     fn wait(&self, most: Duration, heed_hurry: bool) {
         let deadline = Instant::now() + most;
         let mut shared = lock(&self.shared);
-        while !shared.stop && !(heed_hurry && shared.hurry) {
+        while !(shared.stop || heed_hurry && shared.hurry) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
