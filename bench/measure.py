@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness import HarnessError
 from harness.roads import descendants
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -27,11 +28,10 @@ def cpu_s(pids):
     return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS_PER_S
 
 
-def server_cpu_s(postmaster):
-    """The same of a PostgreSQL server with all backends, those that ended included."""
-    ended = stat_fields(postmaster)
-    ended_s = (int(ended[13]) + int(ended[14])) / TICKS_PER_S
-    return ended_s + cpu_s(descendants(postmaster))
+def cpu_with_ended_s(pids):
+    """The same, with the time of their children that have ended and been waited for."""
+    fields = filter(None, map(stat_fields, pids))
+    return sum(sum(map(int, field[11:15])) for field in fields) / TICKS_PER_S
 
 
 def context_switches(pids):
@@ -49,11 +49,13 @@ def resident_kb(pids):
     return sum(int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) for status in statuses)
 
 
-def machine_busy_s():
-    """Time that all cores spent on anything but idling and waiting for disks; stolen time counts as busy."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
-    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+def every_process():
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def stolen_s():
+    """Time that a hypervisor kept from all cores."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / TICKS_PER_S
 
 
 def pin(pids, cores):
@@ -65,36 +67,41 @@ def pin(pids, cores):
 
 
 class Meter:
-    """Measures one stretch of work: with Meter(server, road) as meter: …; meter.client_cpu_s += …"""
+    """Measures one stretch of work: with Meter(server, road) as meter: …
+
+    Foreign load is what all other processes used, and what was stolen. It is summed from the processes, since the busy time
+    of /proc/stat is sampled, or holds the loopback's soft interrupts that our own traffic causes. A process that ends lives
+    on in the time of whoever waited for it, so none is missed.
+    """
 
     def __init__(self, server, road):
         self.postmaster = server.process.pid
         self.road = road
-        self.client_cpu_s = 0.0
 
     def __enter__(self):
         self.before = self._reading()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *_):
         self._wait_for_backends()
         after = self._reading()
         delta = {name: after[name] - self.before[name] for name in after}
-        ours = delta["server"] + delta["road"] + delta["own"] + self.client_cpu_s
         self.proxy_cpu_s = delta["road"]
         self.proxy_switches = delta["switches"]
-        self.foreign_share = max(0.0, delta["busy"] - ours) / (delta["at"] * CORES)
-        return False
+        foreign_s = delta["all"] - delta["ours"] + delta["stolen"]
+        self.foreign_share = max(0.0, foreign_s) / (delta["at"] * CORES)
 
     def _reading(self):
-        pids = self.road.pids()
+        road = self.road.pids()
+        # Clients are children of this process, and are waited for before the reading.
+        ours = {os.getpid(), *descendants(self.postmaster), *road}
         return {
-            "busy": machine_busy_s(),
-            "server": server_cpu_s(self.postmaster),
-            "road": cpu_s(pids),
-            "switches": context_switches(pids),
-            "own": time.process_time(),
             "at": time.monotonic(),
+            "all": cpu_with_ended_s(every_process()),
+            "ours": cpu_with_ended_s(ours),
+            "stolen": stolen_s(),
+            "road": cpu_s(road),
+            "switches": context_switches(road),
         }
 
     def _wait_for_backends(self):
@@ -108,16 +115,11 @@ class Meter:
             time.sleep(0.01)
 
 
-def run_client(command, environment, meter):
-    """Runs a client program to its end, adds its CPU to the meter, returns its output."""
-    process = subprocess.Popen(
+def run_client(command, environment):
+    """Runs a client program to its end; its output."""
+    done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    with process.stdout:
-        output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    meter.client_cpu_s += usage.ru_utime + usage.ru_stime
-    if process.returncode != 0:
-        raise RuntimeError(f"{Path(command[0]).name} failed:\n{output[-2000:]}")
-    return output
+    if done.returncode != 0:
+        raise HarnessError(f"{Path(command[0]).name} failed:\n{done.stdout[-2000:]}")
+    return done.stdout

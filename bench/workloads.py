@@ -54,7 +54,7 @@ class Cell:
             environment = road.endpoint().environment(DATABASE)
             environment["PGSSLMODE"] = "require" if self.tls else "disable"
             with Meter(server, road) as meter:
-                output = run_client(command, environment, meter)
+                output = run_client(command, environment)
             latencies = sorted(
                 int(line.split()[2]) for file in Path(directory).glob("log*") for line in file.read_text().splitlines()
             )

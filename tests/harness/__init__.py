@@ -51,7 +51,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port, process, log, seconds=20):
+def wait_for_port(port, process, log, seconds=60):
     """Returns once `port` accepts; raises with the end of `log` when `process` dies or time runs out."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
-from . import Endpoint, HarnessError, free_port, wait_for_port
+from . import Endpoint, HarnessError, free_port
 
 SUPERUSER = "postgres"
 PASSWORD = "loopback-only"
+START_TIMEOUT_S = 60
 
 
 def bin_directory():
@@ -128,11 +130,13 @@ class Postgres:
                 [bin_directory() / "postgres", "-D", self.home / "data"],
                 stdout=output, stderr=subprocess.STDOUT, cwd=self.home, **unprivileged(),
             )  # fmt: skip
-        wait_for_port(self.port, self.process, log)
-        # The port accepts before start-up is over; a first query waits for the rest.
-        subprocess.run(
-            [bin_directory() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "20"], check=True
-        )
+        # The port accepts before start-up is over; sessions are refused until then.
+        ready = [bin_directory() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while subprocess.run(ready).returncode != 0:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise HarnessError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
 
 
 def make_certificate(directory):
