@@ -9,8 +9,8 @@ pub const MAX_TOKENS: usize = 1 << 20;
 
 /// Most work that the lexer may have with runs of signs, in looks at a sign. It reads a run such as `/*/*/*` or
 /// `+++` anew from every sign in it, so a run of n costs n². Forty lines of eighty dashes cost a quarter of a
-/// million; the cap stands for half a second or so.
-pub const MAX_SIGN_WORK: usize = 50_000_000;
+/// million; the cap stands for some 20 ms.
+pub const MAX_SIGN_WORK: usize = 5_000_000;
 
 /// Most looks at a name in scope plus nodes of the tree.
 pub const MAX_STEPS: usize = 40_000_000;
