@@ -25,7 +25,7 @@ from suites import SUITES, matching_server  # noqa: E402
 
 # Each fault of the stand-in with a suite that must notice it. psql shows the rows it got, not the count that the server
 # claims, so `regress` is nearly blind to `rows`; the traces of libpq_pipeline are not.
-FAULTS = {"notices": "regress", "rows": "libpq_pipeline", "parameters": "regress", "cancels": "psycopg2"}
+FAULTS = {"notices": "libpq_pipeline", "rows": "libpq_pipeline", "parameters": "regress", "cancels": "psycopg2"}
 # Differences printed for each suite; all are in its JSON.
 SHOWN = 30
 # Durability of the throwaway server is not what is tested.
