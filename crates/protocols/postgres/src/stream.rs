@@ -170,13 +170,19 @@ impl Stream {
     fn into_socket(self) -> io::Result<Socket> {
         match self {
             Self::Plain(socket) => Ok(socket),
-            Self::ClientTls(_) | Self::TargetTls(_) => Err(io::Error::other("the connection is in TLS already")),
+            Self::ClientTls(_) | Self::TargetTls(_) => {
+                Err(io::Error::other("the connection is in TLS already"))
+            }
         }
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.early.is_empty() {
             while buffer.remaining() > 0 {
@@ -231,7 +237,11 @@ impl AsyncWrite for Socket {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::ClientTls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),

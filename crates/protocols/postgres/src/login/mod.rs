@@ -4,9 +4,9 @@
 //! grow with what came, and the large states (TLS, SCRAM) are boxed when they are reached.
 
 mod prove;
+pub mod target;
 #[cfg(test)]
 mod tests;
-pub mod target;
 pub mod tls;
 
 use std::io;
@@ -132,9 +132,14 @@ impl From<InboxError> for TurnedAway {
 /// [`TurnedAway`], for the gateway's log; the client has been told, and the connection is closed.
 pub async fn greet(stream: Stream, door: Door) -> Result<Arrival, TurnedAway> {
     let deadline = door.listener().pre_auth_deadline;
-    let mut visitor =
-        Visitor { stream: Some(stream), inbox: Inbox::new(MAX_LOGIN_BYTES), out: Vec::new(), door: Some(door) };
-    let arrival = timeout(deadline, visitor.come_in()).await.unwrap_or(Err(TurnedAway::Deadline(deadline.as_secs())));
+    let mut visitor = Visitor {
+        stream: Some(stream),
+        inbox: Inbox::new(MAX_LOGIN_BYTES),
+        out: Vec::new(),
+        door: Some(door),
+    };
+    let arrival =
+        timeout(deadline, visitor.come_in()).await.unwrap_or(Err(TurnedAway::Deadline(deadline.as_secs())));
     match arrival {
         Ok(arrival) => Ok(arrival),
         Err(turned_away) => {
@@ -181,7 +186,9 @@ impl Visitor {
             FirstPacket::Cancel(request) => Ok(Arrival::Cancel(request)),
             FirstPacket::Startup(startup) => Box::pin(self.identify(startup)).await,
             // `negotiate` deals with all others.
-            FirstPacket::DirectTls | FirstPacket::SslRequest | FirstPacket::GssEncRequest => Err(TurnedAway::Gone),
+            FirstPacket::DirectTls | FirstPacket::SslRequest | FirstPacket::GssEncRequest => {
+                Err(TurnedAway::Gone)
+            }
         }
     }
 
@@ -238,7 +245,9 @@ impl Visitor {
 
     /// From the startup packet to the open door.
     async fn identify(&mut self, startup: Startup) -> Result<Arrival, TurnedAway> {
-        let (Some(stream), Some(door)) = (&mut self.stream, &mut self.door) else { return Err(TurnedAway::Gone) };
+        let (Some(stream), Some(door)) = (&mut self.stream, &mut self.door) else {
+            return Err(TurnedAway::Gone);
+        };
         if door.listener().require_tls && !stream.is_tls() && !stream.is_unix() {
             let message = "this listener of Trailgate accepts TLS only; set sslmode=require";
             return Err(TurnedAway::refused(Report::fatal("28000", message)));

@@ -29,10 +29,9 @@ pub(super) fn exchange(
             "28000",
             "trailgate.auth=cleartext needs TLS, so that nobody reads the token on its way; set sslmode=require",
         ))),
-        Some(_) => Err(TurnedAway::refused(Report::fatal(
-            "22023",
-            "trailgate.auth is cleartext or scram-sha-256",
-        ))),
+        Some(_) => {
+            Err(TurnedAway::refused(Report::fatal("22023", "trailgate.auth is cleartext or scram-sha-256")))
+        }
     }
 }
 
@@ -63,7 +62,8 @@ async fn cleartext(
     auth::put_cleartext_password(out);
     send(stream, out).await?;
     let message = answer(stream, inbox).await?;
-    let token = auth::parse_password(&message).map_err(|_| TurnedAway::protocol("the password message is malformed"))?;
+    let token = auth::parse_password(&message)
+        .map_err(|_| TurnedAway::protocol("the password message is malformed"))?;
     let principal = door.principal(claimed);
     let login = Login { principal: principal.as_deref(), now: Timestamp::now() };
     let who = login.by_token(token, ProvenBy::TokenInTls);
@@ -107,7 +107,8 @@ async fn scram(
 
     let last = answer(stream, inbox).await?;
     let proof = challenge.verify(&last).map_err(failed)?;
-    let who = login(Timestamp::now()).by_proof(&proof).map_err(|rejected| turn_away(door, claimed, &rejected))?;
+    let who =
+        login(Timestamp::now()).by_proof(&proof).map_err(|rejected| turn_away(door, claimed, &rejected))?;
     auth::put_sasl_final(out, proof.message());
     auth::put_ok(out);
     Ok(who)

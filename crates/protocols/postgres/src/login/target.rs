@@ -24,7 +24,12 @@ pub fn principal(user: &[u8]) -> &[u8] {
 /// libpq sends the user name as the database where none was given; that counts as none. So does, where the target
 /// is known otherwise, the target's own name; `TARGET/DATABASE` says the database in any case.
 #[must_use]
-pub fn asked(user: &[u8], database: Option<&[u8]>, server_name: Option<&str>, exists: impl Fn(&str) -> bool) -> Asked {
+pub fn asked(
+    user: &[u8],
+    database: Option<&[u8]>,
+    server_name: Option<&str>,
+    exists: impl Fn(&str) -> bool,
+) -> Asked {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let given = database.filter(|database| !database.is_empty() && *database != user);
     let label = server_name.and_then(|name| name.split('.').next()).map(str::to_ascii_lowercase);
@@ -91,9 +96,12 @@ mod tests {
             ("bot~", Some("orders"), None, "orders", None),
         ];
         for (user, database, server_name, target, there) in cases {
-            let found = asked(user.as_bytes(), database.map(str::as_bytes), server_name, |name| name == "orders");
-            let expected =
-                Asked { target: target.to_owned(), database: there.map(|database| database.as_bytes().to_vec()) };
+            let found =
+                asked(user.as_bytes(), database.map(str::as_bytes), server_name, |name| name == "orders");
+            let expected = Asked {
+                target: target.to_owned(),
+                database: there.map(|database| database.as_bytes().to_vec()),
+            };
             assert_eq!(found, expected, "user={user} database={database:?} sni={server_name:?}");
             assert_eq!(principal(user.as_bytes()), user.split('~').next().unwrap().as_bytes());
         }

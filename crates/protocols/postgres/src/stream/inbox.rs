@@ -169,5 +169,4 @@ mod tests {
         };
         assert!(matches!(error, InboxError::Budget(100)));
     }
-
 }

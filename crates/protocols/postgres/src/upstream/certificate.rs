@@ -5,6 +5,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
+use x509_cert::name::RelativeDistinguishedName;
 
 /// id-at-commonName (RFC 5280, appendix A.1).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -36,6 +37,13 @@ pub fn check_validity(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Err
     Ok(())
 }
 
+/// Whether it names itself as its issuer, so that only itself can be its root.
+pub fn is_self_signed(der: &CertificateDer<'_>) -> Result<bool, Error> {
+    let certificate = parse(der)?;
+    let tbs = certificate.tbs_certificate();
+    Ok(tbs.issuer() == tbs.subject())
+}
+
 /// The subject's common name, if the certificate has no subjectAltName that would count instead.
 pub fn common_name_without_alternatives(der: &CertificateDer<'_>) -> Result<Option<String>, Error> {
     let certificate = parse(der)?;
@@ -44,7 +52,7 @@ pub fn common_name_without_alternatives(der: &CertificateDer<'_>) -> Result<Opti
     if extensions.iter().any(|extension| extension.extn_id == SUBJECT_ALT_NAME) {
         return Ok(None);
     }
-    let names = tbs.subject().iter_rdn().flat_map(|rdn| rdn.iter());
+    let names = tbs.subject().iter_rdn().flat_map(RelativeDistinguishedName::iter);
     // The last one is the most specific. Its tag differs (UTF8String, PrintableString), its bytes are text.
     let name = names.filter(|attribute| attribute.oid == COMMON_NAME).last();
     let text = name.and_then(|attribute| String::from_utf8(attribute.value.value().to_vec()).ok());

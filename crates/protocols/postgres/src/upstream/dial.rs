@@ -55,7 +55,9 @@ pub struct TlsPlan {
 pub async fn places(host: &Host) -> Result<Vec<Place>, Problem> {
     match host {
         Host::Unix(path) => Ok(vec![Place::Unix(path.clone())]),
-        Host::Tcp { address: Some(address), port, .. } => Ok(vec![Place::Tcp(SocketAddr::new(*address, *port))]),
+        Host::Tcp { address: Some(address), port, .. } => {
+            Ok(vec![Place::Tcp(SocketAddr::new(*address, *port))])
+        }
         Host::Tcp { name, port, .. } => {
             if let Ok(address) = name.parse() {
                 return Ok(vec![Place::Tcp(SocketAddr::new(address, *port))]);
@@ -63,7 +65,11 @@ pub async fn places(host: &Host) -> Result<Vec<Place>, Problem> {
             let found = tokio::net::lookup_host((name.as_str(), *port)).await;
             let found = found.map_err(|error| Problem::Resolve(error.to_string()))?;
             let places: Vec<Place> = found.take(MAX_ADDRESSES).map(Place::Tcp).collect();
-            if places.is_empty() { Err(Problem::Resolve("the resolver knows none".to_owned())) } else { Ok(places) }
+            if places.is_empty() {
+                Err(Problem::Resolve("the resolver knows none".to_owned()))
+            } else {
+                Ok(places)
+            }
         }
     }
 }
@@ -147,7 +153,9 @@ pub async fn encrypt(mut stream: Stream, plan: &TlsPlan) -> Result<Offer, Proble
             [b'S'] => {}
             [b'N'] => return Ok(Offer::Declined(stream)),
             // Not passed on: nobody has proven yet who wrote it (CVE-2024-10977).
-            [b'E'] => return Err(Problem::Protocol("it answered the request for TLS with an error".to_owned())),
+            [b'E'] => {
+                return Err(Problem::Protocol("it answered the request for TLS with an error".to_owned()));
+            }
             _ => {
                 let reason = "it answered the request for TLS with neither yes nor no".to_owned();
                 return Err(Problem::Protocol(reason));

@@ -66,7 +66,9 @@ pub enum Problem {
     )]
     Cleartext,
     /// A method that the gateway can't do or the URL forbids.
-    #[error("it asks for {0} authentication, which the gateway does not speak or the target's require_auth forbids")]
+    #[error(
+        "it asks for {0} authentication, which the gateway does not speak or the target's require_auth forbids"
+    )]
     Method(&'static str),
     /// The target let us in without what `channel_binding=require` demands.
     #[error("it did not bind the login to the TLS channel, which channel_binding=require demands")]
@@ -122,7 +124,9 @@ impl Problem {
                 "Your own token is fine. Whoever runs the gateway stores the right password with `trailgate target add`.",
             ),
             Self::Server { .. } => None,
-            _ => Some("Your own login is fine. Whoever runs the gateway sees more with `trailgate target test`."),
+            _ => Some(
+                "Your own login is fine. Whoever runs the gateway sees more with `trailgate target test`.",
+            ),
         }
     }
 

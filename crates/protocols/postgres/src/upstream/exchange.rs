@@ -118,9 +118,12 @@ impl Exchange<'_> {
         let mut asked = false;
         loop {
             let message = self.request().await?;
-            let request = Request::parse(message.body()).map_err(|error| Problem::Protocol(error.to_string()))?;
+            let request =
+                Request::parse(message.body()).map_err(|error| Problem::Protocol(error.to_string()))?;
             let first = !std::mem::replace(&mut asked, true);
-            if first && self.url.methods.as_ref().is_some_and(|known| !known.iter().any(|m| m == request.method())) {
+            if first
+                && self.url.methods.as_ref().is_some_and(|known| !known.iter().any(|m| m == request.method()))
+            {
                 return Err(Problem::Method(request.method()).into());
             }
             let needs_binding = self.url.channel_binding == ChannelBindingPolicy::Require && !self.bound;
@@ -140,7 +143,11 @@ impl Exchange<'_> {
                     self.send_password(response.as_bytes()).await?;
                 }
                 Request::Other(_) => return Err(Problem::Method(request.method()).into()),
-                _ => return Err(Problem::Protocol("its authentication messages are out of order".to_owned()).into()),
+                _ => {
+                    return Err(
+                        Problem::Protocol("its authentication messages are out of order".to_owned()).into()
+                    );
+                }
             }
         }
     }
@@ -158,7 +165,8 @@ impl Exchange<'_> {
 
     /// Only where nobody can listen, or where the URL says that it may be.
     async fn cleartext(&mut self) -> Result<(), Problem> {
-        let allowed = self.url.methods.as_ref().is_some_and(|methods| methods.iter().any(|m| m == "password"));
+        let allowed =
+            self.url.methods.as_ref().is_some_and(|methods| methods.iter().any(|m| m == "password"));
         if !(self.stream.is_tls() || self.stream.is_unix() || allowed) {
             return Err(Problem::Cleartext);
         }
@@ -182,7 +190,9 @@ impl Exchange<'_> {
         self.send(&out).await?;
 
         let challenge = self.request().await?;
-        let Ok(Request::SaslContinue(data)) = Request::parse(challenge.body()) else { return Err(out_of_order()) };
+        let Ok(Request::SaslContinue(data)) = Request::parse(challenge.body()) else {
+            return Err(out_of_order());
+        };
         let answer = client.challenged(data).map_err(Problem::Scram)?;
         let (salt, iterations) = (answer.salt().to_vec(), answer.iterations());
         let keys = if self.keys.holds(&password, &salt, iterations) {
@@ -219,7 +229,9 @@ impl Exchange<'_> {
                     self.ready.greeting.extend_from_slice(&message.bytes);
                 }
                 b'K' => {
-                    let (Some(pid), key) = (cursor.i32(), cursor.rest()) else { return Err(unexpected(b'K')) };
+                    let (Some(pid), key) = (cursor.i32(), cursor.rest()) else {
+                        return Err(unexpected(b'K'));
+                    };
                     if !(MIN_CANCEL_KEY_LEN..=MAX_CANCEL_KEY_LEN).contains(&key.len()) {
                         return Err(Problem::Protocol(format!("its cancel key has {} bytes", key.len())));
                     }

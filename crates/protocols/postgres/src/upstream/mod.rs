@@ -85,6 +85,9 @@ impl Plan {
     }
 }
 
+/// A plan, and the target that it was made for: a changed target is another.
+type Known = (Arc<Target>, Arc<Plan>);
+
 /// Whether an attempt is to be in TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encryption {
@@ -98,7 +101,7 @@ enum Encryption {
 #[derive(Debug)]
 pub struct Connector {
     keys: Arc<KeyCache>,
-    plans: Mutex<HashMap<TargetId, (Arc<Target>, Arc<Plan>)>>,
+    plans: Mutex<HashMap<TargetId, Known>>,
 }
 
 impl Default for Connector {
@@ -210,7 +213,9 @@ impl Connector {
                     tls = Some(way);
                     stream
                 }
-                Ok(Offer::Declined(_)) if encryption == Encryption::Yes => return Err((Problem::NoTls, false)),
+                Ok(Offer::Declined(_)) if encryption == Encryption::Yes => {
+                    return Err((Problem::NoTls, false));
+                }
                 Ok(Offer::Declined(stream)) => stream,
                 Err(problem) => {
                     let handshake = matches!(problem, Problem::Tls(_) | Problem::Certificate(_));
@@ -252,7 +257,8 @@ fn database(url: &TargetUrl, wish: &Wish) -> Vec<u8> {
 /// The startup packet: the target's role, the database, and the client's own parameters on top of the URL's.
 fn startup(url: &TargetUrl, wish: &Wish) -> Vec<u8> {
     let database = database(url, wish);
-    let wished = |name: &[u8]| wish.parameters.iter().rfind(|(known, _)| known == name).map(|(_, v)| v.as_slice());
+    let wished =
+        |name: &[u8]| wish.parameters.iter().rfind(|(known, _)| known == name).map(|(_, v)| v.as_slice());
     let mut parameters: Vec<(&[u8], &[u8])> = vec![(b"user", url.user.as_bytes()), (b"database", &database)];
     // A later option wins at the server, so that the client's own come last.
     let options = [url.options.as_ref().map(String::as_bytes), wished(b"options")];

@@ -34,7 +34,8 @@ pub struct ServerInfo {
 pub async fn test_target(target: &Target) -> Result<ServerInfo, UpstreamError> {
     let connector = Connector::default();
     let mut upstream = connector.connect(&Arc::new(target.clone()), &Wish::default()).await?;
-    let answer = tokio::time::timeout(super::url::DEFAULT_CONNECT_TIMEOUT, Box::pin(ask(&mut upstream))).await;
+    let answer =
+        tokio::time::timeout(super::url::DEFAULT_CONNECT_TIMEOUT, Box::pin(ask(&mut upstream))).await;
     let seconds = super::url::DEFAULT_CONNECT_TIMEOUT.as_secs();
     match answer.unwrap_or(Err(Problem::TimedOut(seconds))) {
         Ok(info) => Ok(info),

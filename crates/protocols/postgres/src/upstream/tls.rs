@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{
+    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature_with_raw_key,
+};
 use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -52,7 +54,8 @@ pub fn config(url: &TargetUrl) -> Result<Option<Arc<ClientConfig>>, Problem> {
         Some((chain, key)) => {
             let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.expose()).collect();
             let chain = chain.map_err(|error| material("sslcert", &error))?;
-            let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|error| material("sslkey", &error))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key.expose()).map_err(|error| material("sslkey", &error))?;
             builder.with_client_auth_cert(chain, key).map_err(|error| material("sslcert", &error))?
         }
     };
@@ -120,6 +123,9 @@ impl Verifier {
         // for webpki, where a root is never a server.
         if self.anchors.iter().any(|anchor| anchor == end_entity) {
             return certificate::check_validity(end_entity, now);
+        }
+        if certificate::is_self_signed(end_entity)? {
+            return Err(CertificateError::UnknownIssuer.into());
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
@@ -195,16 +201,28 @@ pub fn explain(error: &std::io::Error) -> Problem {
             CertificateError::UnknownIssuer => {
                 "none of the given root certificates has signed it; check sslrootcert".to_owned()
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "it has expired".to_owned()
+            }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "it is not valid yet; check the clocks".to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "it is for another host name than the URL's".to_owned()
             }
+            CertificateError::Other(reason) => match reason.0.to_string().as_str() {
+                "UnsupportedCertVersion" => {
+                    "it is of X.509 version 1, which can't be checked; issue it anew with extensions"
+                        .to_owned()
+                }
+                "CaUsedAsEndEntity" => "it is a certificate authority's, not a server's".to_owned(),
+                other => other.to_owned(),
+            },
             other => other.to_string(),
         }),
-        Some(Error::AlertReceived(alert)) => Problem::Tls(format!("the server ended it with the alert {alert:?}")),
+        Some(Error::AlertReceived(alert)) => {
+            Problem::Tls(format!("the server ended it with the alert {alert:?}"))
+        }
         Some(other) => Problem::Tls(other.to_string()),
         None => Problem::Tls(error.to_string()),
     }

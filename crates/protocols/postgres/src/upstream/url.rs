@@ -55,7 +55,9 @@ pub enum UrlError {
         allowed: &'static str,
     },
     /// A file whose content was not kept with the target.
-    #[error("the content of `{0}` is not kept with the target; add the target again so that the file is read")]
+    #[error(
+        "the content of `{0}` is not kept with the target; add the target again so that the file is read"
+    )]
     NoMaterial(&'static str),
 }
 
@@ -312,7 +314,10 @@ impl Raw {
         if count > MAX_HOSTS || (ports.len() > 1 && ports.len() != count) {
             return Err(UrlError::Malformed("list of hosts and ports"));
         }
-        if (names.len() > 1 || !addresses.iter().all(|a| a.is_empty())) && names.len() != count && names != [""] {
+        if (names.len() > 1 || !addresses.iter().all(|a| a.is_empty()))
+            && names.len() != count
+            && names != [""]
+        {
             return Err(UrlError::Malformed("list of hosts and addresses"));
         }
         (0..count)
@@ -337,7 +342,9 @@ impl Raw {
                 let name = names.get(place).copied().unwrap_or_default();
                 match (name, address) {
                     ("", None) => Err(UrlError::NoHost),
-                    ("", Some(address)) => Ok(Host::Tcp { name: address.to_string(), address: Some(address), port }),
+                    ("", Some(address)) => {
+                        Ok(Host::Tcp { name: address.to_string(), address: Some(address), port })
+                    }
                     (name, None) if name.starts_with(['/', '@']) => {
                         Ok(Host::Unix(PathBuf::from(format!("{name}/.s.PGSQL.{port}"))))
                     }
@@ -422,9 +429,11 @@ impl Raw {
         const KNOWN: [&str; 6] = ["none", "password", "md5", "scram-sha-256", "gss", "sspi"];
         let Some(value) = self.take("require_auth") else { return Ok(None) };
         let negated = value.split(',').all(|method| method.starts_with('!'));
-        let named: Vec<&str> = value.split(',').map(|m| if negated { m.trim_start_matches('!') } else { m }).collect();
+        let named: Vec<&str> =
+            value.split(',').map(|m| if negated { m.trim_start_matches('!') } else { m }).collect();
         if !named.iter().all(|method| KNOWN.contains(method)) {
-            let allowed = "it is a list of none, password, md5 and scram-sha-256, all of them or none with a `!`";
+            let allowed =
+                "it is a list of none, password, md5 and scram-sha-256, all of them or none with a `!`";
             return Err(UrlError::Value { name: "require_auth", value, allowed });
         }
         let kept = KNOWN.into_iter().filter(|method| named.contains(method) != negated);
@@ -464,8 +473,9 @@ impl Raw {
         let roots = self.roots(material)?;
         let sslmode = self.sslmode(&roots)?;
         let negotiation = "it is postgres or direct";
-        let direct_tls =
-            self.choose("sslnegotiation", negotiation, &[("postgres", false), ("direct", true)])?.unwrap_or(false);
+        let direct_tls = self
+            .choose("sslnegotiation", negotiation, &[("postgres", false), ("direct", true)])?
+            .unwrap_or(false);
         if direct_tls && sslmode < SslMode::Require {
             let allowed = "it needs sslmode=require or more";
             return Err(UrlError::Value { name: "sslnegotiation", value: "direct".to_owned(), allowed });
@@ -479,7 +489,8 @@ impl Raw {
             ("prefer", ChannelBindingPolicy::Prefer),
             ("require", ChannelBindingPolicy::Require),
         ];
-        let channel_binding = self.choose("channel_binding", "it is disable, prefer or require", &policies)?;
+        let channel_binding =
+            self.choose("channel_binding", "it is disable, prefer or require", &policies)?;
         let attributes = [
             ("any", SessionAttributes::Any),
             ("read-write", SessionAttributes::ReadWrite),
@@ -498,7 +509,11 @@ impl Raw {
         let url = TargetUrl {
             hosts: self.hosts()?,
             user: self.take("user").ok_or(UrlError::NoUser)?,
-            password: material.get("password").cloned().or(password).filter(|secret| !secret.expose().is_empty()),
+            password: material
+                .get("password")
+                .cloned()
+                .or(password)
+                .filter(|secret| !secret.expose().is_empty()),
             database: self.take("dbname"),
             sslmode,
             direct_tls,

@@ -51,7 +51,11 @@ pub fn split(buffer: &[u8], max_body: usize) -> Result<Option<Packet<'_>>, Packe
     let size = usize::try_from(length).ok().and_then(|length| length.checked_sub(4));
     let size = size.ok_or(PacketError::Length { tag, length })?;
     if size > max_body {
-        return Err(PacketError::TooLong { tag, length: size.saturating_add(4), limit: max_body.saturating_add(4) });
+        return Err(PacketError::TooLong {
+            tag,
+            length: size.saturating_add(4),
+            limit: max_body.saturating_add(4),
+        });
     }
     Ok(rest.get(..size).map(|body| Packet { tag, body, len: HEADER_LEN + size }))
 }

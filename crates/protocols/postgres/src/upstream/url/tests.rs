@@ -12,7 +12,9 @@ fn tcp(name: &str, port: u16) -> Host {
 
 #[test]
 fn the_manuals_urls_are_read() {
-    let url = parse("postgresql://app:s%20x@db.example:6543/orders?connect_timeout=3&application_name=my%26app").unwrap();
+    let url =
+        parse("postgresql://app:s%20x@db.example:6543/orders?connect_timeout=3&application_name=my%26app")
+            .unwrap();
     assert_eq!(url.hosts, [tcp("db.example", 6543)]);
     assert_eq!((url.user.as_str(), url.database.as_deref()), ("app", Some("orders")));
     assert_eq!(url.password.unwrap().expose(), b"s x");
@@ -37,7 +39,8 @@ fn the_manuals_urls_are_read() {
 #[test]
 fn secrets_come_from_what_is_kept_and_are_never_shown() {
     let material = [("password", "hunter2"), ("sslrootcert", "system")];
-    let material = material.map(|(name, value)| (name.to_owned(), Secret::new(value.as_bytes().to_vec()))).into();
+    let material =
+        material.map(|(name, value)| (name.to_owned(), Secret::new(value.as_bytes().to_vec()))).into();
     let url = TargetUrl::parse("postgres://app:older@db/x", &material).unwrap();
     assert_eq!(url.password.as_ref().unwrap().expose(), b"hunter2");
     assert_eq!((url.sslmode, &url.roots), (SslMode::VerifyFull, &Roots::System));
@@ -82,7 +85,8 @@ fn each_fault_has_its_sentence() {
 
 #[test]
 fn require_auth_is_a_list_of_what_may_or_may_not_be() {
-    let methods = |value: &str| parse(&format!("postgres://a@db/x?require_auth={value}")).map(|url| url.methods);
+    let methods =
+        |value: &str| parse(&format!("postgres://a@db/x?require_auth={value}")).map(|url| url.methods);
     assert_eq!(methods("password,md5").unwrap().unwrap(), ["password", "md5"]);
     assert_eq!(methods("!password,!none").unwrap().unwrap(), ["md5", "scram-sha-256", "gss", "sspi"]);
     assert!(methods("!password,md5").is_err());

@@ -192,11 +192,14 @@ mod tests {
         ] {
             assert_eq!(settings(text), [pair("role", "admin")], "{text}");
         }
-        assert_eq!(settings("-c search_path=a\\ b,c -c geqo=off"), [
-            pair("search_path", "a b,c"),
-            pair("geqo", "off")
-        ]);
-        assert_eq!(settings("--standard-conforming-strings=off"), [pair("standard_conforming_strings", "off")]);
+        assert_eq!(
+            settings("-c search_path=a\\ b,c -c geqo=off"),
+            [pair("search_path", "a b,c"), pair("geqo", "off")]
+        );
+        assert_eq!(
+            settings("--standard-conforming-strings=off"),
+            [pair("standard_conforming_strings", "off")]
+        );
         assert_eq!(settings("-S 1024"), [pair("work_mem", "1024")]);
     }
 

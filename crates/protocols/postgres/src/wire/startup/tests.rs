@@ -107,7 +107,9 @@ fn what_the_server_refuses_is_refused_in_its_words() {
 
 #[test]
 fn replication_is_read_as_the_server_reads_booleans() {
-    let of = |value: &str| startup(V3, format!("user\0a\0replication\0{value}\0\0").as_bytes()).map(|s| s.replication);
+    let of = |value: &str| {
+        startup(V3, format!("user\0a\0replication\0{value}\0\0").as_bytes()).map(|s| s.replication)
+    };
     for value in ["true", "t", "YES", "on", "1"] {
         assert_eq!(of(value), Ok(Replication::Physical), "{value}");
     }
