@@ -323,18 +323,22 @@ impl Sealer {
         if !self.sessions.contains_key(&id) {
             self.add_session(id, false)?;
         }
-        // It is there now; a map that says otherwise has no memory left for us.
-        self.sessions.get_mut(&id).ok_or(TrailError::Crypto("find a session"))
+        // It is there now: the failure is there for the compiler alone.
+        self.sessions.get_mut(&id).ok_or(TrailError::NoSession(id))
     }
 
     /// Hands the entry just assembled to ledger and vault.
     fn emit(&mut self, kind: Kind, id: SessionId, seq: u64, ended_at: Timestamp) -> Result<(), TrailError> {
-        let session = self.session(id)?;
+        if !self.sessions.contains_key(&id) {
+            self.add_session(id, false)?;
+        }
+        // It is there now: the failure is there for the compiler alone.
+        let session = self.sessions.get_mut(&id).ok_or(TrailError::NoSession(id))?;
         session.last_seq = session.last_seq.max(seq);
         let slot = session.slot;
-        let key = match session.key.take() {
+        let key = match &mut session.key {
             Some(key) => key,
-            None => self.vault.key(slot)?,
+            none => none.insert(self.vault.key(slot)?),
         };
         let owner = Owner { session: id, seq, kind };
         let record = IndexRecord {
@@ -348,10 +352,7 @@ impl Sealer {
             payload_crc: 0,
         };
         self.ledger.append(self.assembler.leaf())?;
-        self.vault.put(&key, &owner, self.assembler.plain(), record)?;
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.key = Some(key);
-        }
+        self.vault.put(key, &owner, self.assembler.plain(), record)?;
         Ok(())
     }
 

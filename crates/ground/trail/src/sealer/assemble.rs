@@ -20,6 +20,8 @@ pub(crate) struct Assembler {
     plain: Vec<u8>,
     /// The leaf of the entry built last.
     bytes: Vec<u8>,
+    /// Facts and decision side by side.
+    judged: Vec<u8>,
 }
 
 /// What is in an intent's `facts` and `decision`.
@@ -64,6 +66,7 @@ impl Assembler {
             commitments: Vec::new(),
             plain: Vec::new(),
             bytes: Vec::new(),
+            judged: Vec::new(),
         }
     }
 
@@ -117,8 +120,13 @@ impl Assembler {
         }
         if !judged.all_in_leaf {
             // Both delimit themselves.
-            let both = [intent.facts, intent.decision].concat();
-            self.field(Field::Judged, &both)?;
+            let mut both = std::mem::take(&mut self.judged);
+            both.clear();
+            both.extend_from_slice(intent.facts);
+            both.extend_from_slice(intent.decision);
+            let made = self.field(Field::Judged, &both);
+            self.judged = both;
+            made?;
         }
         if let Some(outcome) = outcome {
             let state = outcome.code.and_then(SqlState::new);
