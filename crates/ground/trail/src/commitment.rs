@@ -143,7 +143,8 @@ mod tests {
         fn our_hmac_is_the_librarys(key: [u8; 32], message: Vec<u8>) {
             let expected = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);
             let mut padded = [&[0xee; BLOCK_BYTES], message.as_slice()].concat();
-            prop_assert_eq!(short_hmac(&key, &mut padded).as_slice(), expected.as_ref());
+            let ours = short_hmac(&key, &mut padded);
+            prop_assert_eq!(ours.as_slice(), expected.as_ref());
         }
     }
 

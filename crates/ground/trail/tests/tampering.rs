@@ -92,7 +92,7 @@ fn a_flipped_bit_in_any_file_of_evidence_is_found_and_located() {
 }
 
 #[test]
-fn a_flipped_bit_in_an_unsealed_or_kept_frame_is_found() {
+fn a_flipped_bit_in_a_frame_is_found_and_located() {
     let data = tempdir().unwrap();
     let (trail, _) = open(data.path());
     let mut client = Client::start(&trail, "chatgpt", "orders");
@@ -112,11 +112,14 @@ fn a_flipped_bit_in_an_unsealed_or_kept_frame_is_found() {
     let mut flipped = whole.clone();
     flipped[2000] ^= 4;
     fs::write(&segment, &flipped).unwrap();
-    // A reader can't tell a torn tail from damage, the journal at opening can; neither may read past it.
     let report = verify_all(data.path());
+    assert!(!report.is_sound(), "{report}");
+    assert!(report.findings[0].file.as_ref().unwrap().starts_with("journal"), "{report}");
+    // The journal itself, which can tell an unfinished tail from damage, names the byte.
     let refused = trail::Trail::open(data.path(), common::settings());
-    assert!(!report.is_sound() || matches!(refused, Err(TrailError::OpenJournal(_))), "{report}");
+    assert!(matches!(refused, Err(TrailError::OpenJournal(journal::OpenError::Corrupt { .. }))));
     fs::write(&segment, &whole).unwrap();
+    assert_sound(data.path());
 }
 
 #[test]
