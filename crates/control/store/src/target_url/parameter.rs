@@ -8,7 +8,7 @@ use super::parse::TargetUrlError;
 use super::{MAX_MATERIAL_LEN, Material};
 
 /// Every parameter that is honoured, for the message about one that is not.
-pub(super) const KNOWN: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey, sslnegotiation, channel_binding, connect_timeout, application_name, options";
+pub(super) const KNOWN: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey, sslnegotiation, sslsni, ssl_min_protocol_version, ssl_max_protocol_version, channel_binding, require_auth, hostaddr, connect_timeout, keepalives, keepalives_idle, keepalives_interval, keepalives_count, tcp_user_timeout, min_protocol_version, max_protocol_version, gssencmode, application_name, client_encoding, options";
 
 /// Those whose value is a secret or a file.
 pub(super) const MATERIAL: [&str; 4] = ["password", "sslrootcert", "sslcert", "sslkey"];
@@ -35,7 +35,41 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), TargetUrlError> {
             Ok(seconds) if seconds <= MAX_CONNECT_TIMEOUT_S => Ok(()),
             _ => Err(bad(name, "a whole number of seconds, at most 3600")),
         },
-        "application_name" | "options" => {
+        "sslsni" | "keepalives" => one_of(&["0", "1"], "0 or 1"),
+        "ssl_min_protocol_version" | "ssl_max_protocol_version" => {
+            one_of(&["TLSv1.2", "TLSv1.3"], "TLSv1.2 or TLSv1.3")
+        }
+        "min_protocol_version" | "max_protocol_version" => {
+            one_of(&["3.0", "3.2", "latest"], "3.0, 3.2 or latest")
+        }
+        "gssencmode" => one_of(&["disable", "prefer"], "disable or prefer (the gateway has no GSSAPI)"),
+        "require_auth" => {
+            let method = |text: &str| {
+                let bare = text.strip_prefix('!').unwrap_or(text);
+                ["none", "password", "md5", "scram-sha-256", "gss", "sspi"].contains(&bare)
+            };
+            let negated = value.split(',').filter(|text| text.starts_with('!')).count();
+            let alike = negated == 0 || negated == value.split(',').count();
+            if alike && value.split(',').all(method) {
+                Ok(())
+            } else {
+                Err(bad(
+                    name,
+                    "a list of none, password, md5 and scram-sha-256, all of them or none with a `!`",
+                ))
+            }
+        }
+        "hostaddr" => match value.parse::<std::net::IpAddr>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(bad(name, "one IP address")),
+        },
+        "keepalives_idle" | "keepalives_interval" | "keepalives_count" | "tcp_user_timeout" => {
+            match value.parse::<u32>() {
+                Ok(number) if i32::try_from(number).is_ok() => Ok(()),
+                _ => Err(bad(name, "a whole number")),
+            }
+        }
+        "application_name" | "client_encoding" | "options" => {
             if value.len() <= MAX_VALUE_LEN && !value.chars().any(char::is_control) {
                 Ok(())
             } else {

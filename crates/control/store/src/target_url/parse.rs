@@ -120,6 +120,14 @@ pub enum TargetUrlError {
     #[error("`sslcert` and `sslkey` belong together; give both or neither")]
     HalfPair,
     /// Verification without anything to verify against.
+    #[error(
+        "`sslmode={0}` needs to know whom to trust: add sslrootcert=FILE, or sslrootcert=system with verify-full"
+    )]
+    NoRoots(String),
+    /// Direct TLS where plain would do as well.
+    #[error("`sslnegotiation=direct` needs sslmode=require, verify-ca or verify-full")]
+    DirectWithoutTls,
+    /// A binding to nothing.
     #[error("`channel_binding=require` needs TLS; `sslmode=disable` turns it off")]
     BindingWithoutTls,
 }
@@ -169,6 +177,10 @@ impl Parts {
         }
     }
 
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.0.get(name).is_some_and(|found| found == value)
+    }
+
     fn finish(mut self) -> Result<TargetUrl, TargetUrlError> {
         let user = name("user", self.0.remove("user").ok_or(TargetUrlError::NoUser)?)?;
         let host = check_host(self.0.remove("host").ok_or(TargetUrlError::NoHost)?)?;
@@ -190,12 +202,11 @@ impl Parts {
         if material.contains_key("sslcert") != material.contains_key("sslkey") {
             return Err(TargetUrlError::HalfPair);
         }
-        let is = |name: &str, value: &str| self.0.get(name).is_some_and(|found| found == value);
-        if is("sslmode", "disable") && is("channel_binding", "require") {
+        if self.is("sslmode", "disable") && self.is("channel_binding", "require") {
             return Err(TargetUrlError::BindingWithoutTls);
         }
         // libpq does the same: the system's authorities vouch for names only, so the name has to be checked.
-        if is("sslrootcert", "system") && !is("sslmode", "verify-full") {
+        if self.is("sslrootcert", "system") && !self.is("sslmode", "verify-full") {
             if self.0.contains_key("sslmode") {
                 return Err(TargetUrlError::BadValue {
                     parameter: "sslmode".to_owned(),
@@ -203,6 +214,18 @@ impl Parts {
                 });
             }
             self.0.insert("sslmode".to_owned(), "verify-full".to_owned());
+        }
+        let mode = self.0.get("sslmode").map(String::as_str);
+        if let Some(mode @ ("verify-ca" | "verify-full")) = mode
+            && !material.contains_key("sslrootcert")
+            && !self.0.contains_key("sslrootcert")
+        {
+            return Err(TargetUrlError::NoRoots(mode.to_owned()));
+        }
+        if self.is("sslnegotiation", "direct")
+            && !matches!(mode, Some("require" | "verify-ca" | "verify-full"))
+        {
+            return Err(TargetUrlError::DirectWithoutTls);
         }
         Ok(TargetUrl { kind: TargetKind::Postgres, user, host, port, database, parameters: self.0, material })
     }
