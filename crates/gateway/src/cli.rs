@@ -1,16 +1,17 @@
 //! The command line: what is asked ([`args`]), carried out by one module per command.
 
 pub mod args;
-mod connect;
+pub mod connect;
+pub mod entry;
 mod failure;
 mod filters;
-mod output;
+pub mod output;
 mod principal;
 mod run;
 mod target;
-mod terminal;
+pub mod terminal;
 mod trail;
-mod watch;
+pub mod verify;
 
 pub use failure::Failure;
 pub use run::run;

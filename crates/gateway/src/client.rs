@@ -12,13 +12,12 @@ use api::problem::Problem;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use url::Url;
 
 use crate::cli::Failure;
 
@@ -41,7 +40,7 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Clone, Debug)]
 enum Place {
     Socket(PathBuf),
-    Web { url: Url, token: String },
+    Web { tls: bool, host: String, port: u16, token: String },
 }
 
 /// A client of the API.
@@ -105,17 +104,26 @@ impl Client {
     /// [`Failure`] if the URL is none, or there is no token.
     pub fn at_url(text: &str, token: Option<String>) -> Result<Self, Failure> {
         let advice = format!("write {URL_VARIABLE} as http://127.0.0.1:18080 or https://gateway.example");
-        let url = Url::parse(text).map_err(|error| Failure::new(format!("`{text}` is no URL: {error}"), &advice))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(Failure::new(format!("`{text}` is no address of a gateway"), advice));
+        let wrong = || Failure::new(format!("`{text}` is no address of a gateway"), &advice);
+        let url: Uri = text.parse().map_err(|_| wrong())?;
+        let tls = match url.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(wrong()),
+        };
+        let host = url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
+        let plain_path = matches!(url.path_and_query().map_or("", hyper::http::uri::PathAndQuery::as_str), "" | "/");
+        if host.is_empty() || !plain_path || url.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err(wrong());
         }
+        let (host, port) = (host.to_owned(), url.port_u16().unwrap_or(if tls { 443 } else { 80 }));
         let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
             Failure::new(
                 format!("{URL_VARIABLE} is set but {TOKEN_VARIABLE} is not"),
                 format!("set {TOKEN_VARIABLE} to the token of a person with the role administrator or auditor"),
             )
         })?;
-        Ok(Self { place: Place::Web { url, token } })
+        Ok(Self { place: Place::Web { tls, host, port, token } })
     }
 
     /// Whether it is the gateway of a data directory on this machine.
@@ -167,9 +175,9 @@ impl Client {
         if has_body {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let (uri, host) = match &self.place {
-            Place::Socket(_) => (path.to_owned(), "localhost".to_owned()),
-            Place::Web { url, token } => {
+        let host = match &self.place {
+            Place::Socket(_) => "localhost".to_owned(),
+            Place::Web { host, port, token, .. } => {
                 let mut bearer = header::HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
                     ClientError::Failed(Failure::new(
                         format!("{TOKEN_VARIABLE} is no token"),
@@ -178,11 +186,10 @@ impl Client {
                 })?;
                 bearer.set_sensitive(true);
                 request = request.header(header::AUTHORIZATION, bearer);
-                let base = url.path().trim_end_matches('/');
-                (format!("{base}{path}"), url.authority().rsplit('@').next().unwrap_or_default().to_owned())
+                authority(host, *port)
             }
         };
-        let request = request.uri(uri).header(header::HOST, host).body(Full::new(body));
+        let request = request.uri(path).header(header::HOST, host).body(Full::new(body));
         let request = request.map_err(|error| unreadable(&error))?;
         let mut sender = tokio::time::timeout(CONNECT_DEADLINE, self.connect()).await.map_err(|_| self.nobody())??;
         let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request)).await;
@@ -204,11 +211,9 @@ impl Client {
                 })?;
                 started(stream).await
             }
-            Place::Web { url, .. } => {
-                let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-                let port = url.port_or_known_default().unwrap_or(443);
-                let stream = TcpStream::connect((host, port)).await.map_err(|_| self.nobody())?;
-                if url.scheme() == "https" {
+            Place::Web { tls, host, port, .. } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|_| self.nobody())?;
+                if *tls {
                     let stream = tls::connect(stream, host).await.map_err(ClientError::Failed)?;
                     started(stream).await
                 } else {
@@ -221,12 +226,17 @@ impl Client {
     fn nobody(&self) -> ClientError {
         match &self.place {
             Place::Socket(path) => ClientError::NoGateway { place: path.display().to_string(), local: true },
-            Place::Web { url, .. } => {
-                let place = format!("{}://{}", url.scheme(), url.authority().rsplit('@').next().unwrap_or_default());
-                ClientError::NoGateway { place, local: false }
+            Place::Web { tls, host, port, .. } => {
+                let scheme = if *tls { "https" } else { "http" };
+                ClientError::NoGateway { place: format!("{scheme}://{}", authority(host, *port)), local: false }
             }
         }
     }
+}
+
+/// `host:port`, as a URL has it.
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// JSON lines as they come.
@@ -312,4 +322,28 @@ fn unreadable(error: &impl std::fmt::Display) -> ClientError {
         format!("the gateway and this command do not understand each other: {error}"),
         "use the same version of trailgate on both sides",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_named_by_scheme_host_and_port_alone() {
+        let token = || Some("tg_x".to_owned());
+        for (text, tls, host, port) in [
+            ("http://127.0.0.1:18080", false, "127.0.0.1", 18080),
+            ("https://gateway.example/", true, "gateway.example", 443),
+            ("http://[::1]:8080", false, "::1", 8080),
+        ] {
+            let Place::Web { tls: t, host: h, port: p, .. } = Client::at_url(text, token()).unwrap().place else {
+                panic!("{text} is no socket")
+            };
+            assert_eq!((t, h.as_str(), p), (tls, host, port));
+        }
+        for bad in ["", "gateway", "ftp://x", "http://", "http://a/b", "http://user:secret@host", "http://a?b"] {
+            assert!(Client::at_url(bad, token()).is_err(), "{bad}");
+        }
+        assert!(Client::at_url("http://a", None).unwrap_err().what.contains("TRAILGATE_TOKEN"));
+    }
 }

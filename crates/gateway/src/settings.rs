@@ -40,6 +40,9 @@ pub struct Node {
     /// What operators call it; also part of its log's origin, so keep it. Default: `trailgate`.
     #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,
+    /// The key that everything secret hangs on, kept elsewhere: `env:NAME` or `file:PATH` (base64 of 32 random bytes).
+    /// Default: the node makes one, in `DATA/node.key`.
+    pub key: Option<String>,
     /// Host names and addresses by which clients reach the node, the most usual first. The certificate that the
     /// node signs itself is for these, besides `localhost` and the addresses it listens on.
     #[schemars(length(max = 64))]

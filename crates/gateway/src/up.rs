@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postgres::Postgres;
 use vocabulary::Timestamp;
+
+pub use house::vault_keys;
 
 use crate::cli::{Failure, args};
 use crate::data::{self, DataDir};
@@ -49,7 +52,7 @@ pub fn run(data_dir: Option<&Path>, options: &args::Up) -> Result<(), Failure> {
     raise_open_files();
     let data = DataDir::open(&path)?;
     let house = house::House::open(&data, &settings)?;
-    let sockets = listeners::Sockets::open(&data, &settings)?;
+    let sockets = listeners::Sockets::open(&data, &settings, house.decoy.clone())?;
     let mut supervisor = Supervisor::default();
     let started = start(&mut supervisor, &data, &settings, &house, sockets);
     let addresses = match started {
@@ -89,9 +92,13 @@ fn start(
     let threads = settings.workers.threads.map_or_else(cores, |threads| usize::try_from(threads).unwrap_or(1));
     let connections = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX >> 4);
     let listeners::Sockets { postgres, web, control, addresses, postgres_listener, web_tls } = sockets;
-    workers::start(supervisor, threads, connections, postgres, &house.gatehouse, &postgres_listener)
-        .map_err(no_thread)?;
-    let control_state = house.control(&addresses, settings, supervisor.stopping());
+    let host = Arc::new(workers::Host {
+        protocol: Postgres::default(),
+        house: Arc::clone(&house.gatehouse),
+        listener: postgres_listener,
+    });
+    workers::start(supervisor, threads, connections, postgres, &host).map_err(no_thread)?;
+    let control_state = house.control(&addresses, settings, supervisor.stopping())?;
     let stop = supervisor.stopping();
     let api_connections = usize::try_from(settings.limits.api_connections).unwrap_or(256);
     let gatehouse = Arc::clone(&house.gatehouse);

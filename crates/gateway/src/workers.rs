@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session::{Gatehouse, ListenerSettings};
+use session::{Gatehouse, ListenerSettings, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -33,26 +33,35 @@ struct Arrival {
     place: OwnedSemaphorePermit,
 }
 
-/// Starts `threads` workers and the thread that accepts PostgreSQL connections for them.
+/// What every session needs; one for all workers, since a signal for a session may arrive at another worker.
+pub struct Host<P> {
+    /// What the clients of the listener speak.
+    pub protocol: P,
+    /// Where sessions enter.
+    pub house: Arc<Gatehouse>,
+    /// The listener that they come by.
+    pub listener: Arc<ListenerSettings>,
+}
+
+/// Starts `threads` workers and the thread that accepts connections for them.
 ///
 /// Workers end when the accepting thread has ended (on stop) and their last session is over.
 ///
 /// # Errors
 /// If the system gives no thread.
-pub fn start(
+pub fn start<P: Protocol + 'static>(
     supervisor: &mut Supervisor,
     threads: usize,
     connections: usize,
     socket: std::net::TcpListener,
-    house: &Arc<Gatehouse>,
-    listener: &Arc<ListenerSettings>,
+    host: &Arc<Host<P>>,
 ) -> io::Result<()> {
     let mut queues = Vec::with_capacity(threads);
     for index in 0..threads {
         let (queue, arrivals) = mpsc::channel(QUEUE);
         queues.push(queue);
-        let (house, listener) = (Arc::clone(house), Arc::clone(listener));
-        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || carry(arrivals, house, listener))?;
+        let host = Arc::clone(host);
+        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || carry(arrivals, host))?;
     }
     let stop = supervisor.stopping();
     supervisor.start("accept", 2 << 20, move || accept(socket, queues, connections, stop))
@@ -94,7 +103,7 @@ async fn accept(
     }
 }
 
-async fn carry(mut arrivals: mpsc::Receiver<Arrival>, house: Arc<Gatehouse>, listener: Arc<ListenerSettings>) {
+async fn carry<P: Protocol + 'static>(mut arrivals: mpsc::Receiver<Arrival>, host: Arc<Host<P>>) {
     let mut sessions = JoinSet::new();
     loop {
         let arrival = tokio::select! {
@@ -105,14 +114,14 @@ async fn carry(mut arrivals: mpsc::Receiver<Arrival>, house: Arc<Gatehouse>, lis
             }
         };
         let Some(arrival) = arrival else { break };
-        sessions.spawn_local(serve(arrival, Arc::clone(&house), Arc::clone(&listener)));
+        sessions.spawn_local(serve(arrival, Arc::clone(&host)));
     }
     while let Some(ended) = sessions.join_next().await {
         ended_well(ended);
     }
 }
 
-async fn serve(arrival: Arrival, house: Arc<Gatehouse>, listener: Arc<ListenerSettings>) {
+async fn serve<P: Protocol>(arrival: Arrival, host: Arc<Host<P>>) {
     let Arrival { stream, peer, place } = arrival;
     let _place = place;
     let client = ClientInfo { addr: peer.to_string(), ..ClientInfo::default() };
@@ -120,8 +129,9 @@ async fn serve(arrival: Arrival, house: Arc<Gatehouse>, listener: Arc<ListenerSe
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, %peer, "a connection was gone before it began"),
     };
-    let door = house.door(&listener, client);
-    postgres::serve(stream, door).await;
+    let door = host.house.door(&host.listener, client);
+    let ended = host.protocol.serve(stream, door).await;
+    tracing::debug!(?ended, %peer, "a connection ended");
 }
 
 /// One session's fault must not end the others: its panic is caught at its task's edge and said here.

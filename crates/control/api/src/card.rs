@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use vocabulary::{Name, TargetKind};
 
 use crate::types::Addresses;
+
+/// What is written out in a URL's query. `/` stays readable.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Stands where the token belongs: the gateway keeps no tokens, so it can't fill one in.
 pub const TOKEN: &str = "TOKEN";
@@ -141,8 +145,7 @@ impl Ssl<'_> {
 
 /// A value in the query of a connection URL: `/` stays readable.
 fn libpq_value(value: &str) -> String {
-    let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-    encoded.replace("%2F", "/").replace('+', "%20")
+    utf8_percent_encode(value, IN_QUERY).to_string()
 }
 
 /// A value in a libpq conninfo string.

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use identity::scram::Decoy;
 use session::{Gatehouse, ListenerSettings, PasswordExchange, Target};
 use store::{Change, ControlStore, Edit, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use trail::Trail;
 use vocabulary::{Kind, NodeId, Timestamp};
 
@@ -45,6 +46,8 @@ pub struct NodeInfo {
 pub struct Parts {
     /// Snapshot, sessions, throttle.
     pub gatehouse: Arc<Gatehouse>,
+    /// For doors of bearer tokens.
+    pub decoy: Decoy,
     /// The trail.
     pub trail: Arc<Trail>,
     /// The control state.
@@ -70,8 +73,13 @@ pub struct State {
     pub(crate) stop: watch::Receiver<bool>,
     /// What doors for bearer tokens share.
     pub(crate) web_listener: Arc<ListenerSettings>,
+    /// Places for those who follow the trail.
+    pub(crate) tails: Arc<Semaphore>,
     store: Mutex<Box<dyn ControlStore>>,
 }
+
+/// Most who may follow the trail at once; each has a thread.
+const MAX_TAILS: usize = 64;
 
 impl Deref for Control {
     type Target = State;
@@ -85,14 +93,24 @@ impl Control {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { gatehouse, trail, store, prober, node, stop } = parts;
+        let Parts { gatehouse, decoy, trail, store, prober, node, stop } = parts;
         let web_listener = Arc::new(ListenerSettings {
             tls: None,
             require_tls: false,
             password: PasswordExchange::Cleartext,
             pre_auth_deadline: Duration::from_secs(10),
+            decoy,
         });
-        Self(Arc::new(State { gatehouse, trail, prober, node, stop, web_listener, store: Mutex::new(store) }))
+        Self(Arc::new(State {
+            gatehouse,
+            trail,
+            prober,
+            node,
+            stop,
+            web_listener,
+            tails: Arc::new(Semaphore::new(MAX_TAILS)),
+            store: Mutex::new(store),
+        }))
     }
 
     /// Changes the control state: recorded durably first, then committed, then put in force for open sessions too.

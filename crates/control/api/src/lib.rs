@@ -13,6 +13,7 @@ pub mod caller;
 pub mod card;
 pub mod control;
 mod extract;
+pub mod filters;
 pub mod problem;
 mod routes;
 pub mod serve;

@@ -54,7 +54,7 @@ pub fn in_full(entry: &Value) -> String {
     };
     let principal = match (who(entry), all("/principal/kind")) {
         (who, kind) if who.is_empty() || kind.is_empty() => who,
-        (who, kind) => format!("{kind} {who} (verified by {}, {})", all("/principal/proven_by"), all("/principal/credential")),
+        (who, kind) => format!("{kind} {who} ({} by {}, {})", all("/principal/certainty"), all("/principal/proven_by"), all("/principal/credential")),
     };
     let client = [
         all("/client/addr"),
@@ -153,9 +153,7 @@ fn what(entry: &Value) -> String {
 
 /// What the entry tells beyond the fields that all have, in few words.
 fn details(entry: &Value) -> String {
-    let Some(Value::Object(details)) = entry.get("details").or_else(|| entry.get("what")) else {
-        return at(entry, "/details");
-    };
+    let Some(Value::Object(details)) = entry.get("event") else { return at(entry, "/event") };
     let pairs: Vec<String> = details
         .iter()
         .filter(|(_, value)| !value.is_null())
@@ -195,7 +193,7 @@ mod tests {
                 "id": "s-3", "kind": "command", "at": "2026-11-23T09:00:00.123456Z", "duration_us": 812,
                 "session": "s", "seq": 3, "node": "no_1",
                 "principal": {"kind": "agent", "name": "chatgpt", "on_behalf_of": "alice", "credential": "cr_1",
-                              "proven_by": "scram-sha-256"},
+                              "proven_by": "scram-sha-256", "certainty": "verified"},
                 "client": {"addr": "10.0.0.7:51234", "application": "psql", "task": null},
                 "target": {"name": "orders", "kind": "postgres", "role": "app", "peer": "backend 4242"},
                 "command": {"text": "DELETE FROM carts\n WHERE id = $1", "params": ["42", null], "verb": "DELETE",
@@ -208,7 +206,7 @@ mod tests {
             serde_json::json!({
                 "id": "n-2", "kind": "control.changed", "at": "2026-11-23T08:59:00.000000Z",
                 "principal": {"kind": "person", "name": "local-administrator"},
-                "details": {"change": "target.add", "name": "orders"}
+                "event": {"subject": "target", "action": "add", "name": "orders"}
             }),
         ]
     }

@@ -17,6 +17,23 @@ impl Failure {
         Self { what: what.into(), advice: advice.into() }
     }
 
+    /// A failure from a sentence that says what to do behind its first semicolon.
+    pub fn from_sentence(sentence: &str) -> Self {
+        let (what, advice) = sentence.split_once("; ").unwrap_or((sentence, ""));
+        Self::new(what, advice)
+    }
+
+    /// A failure from an error and everything that led to it.
+    pub fn from_error(error: &dyn std::error::Error) -> Self {
+        let mut failure = Self::from_sentence(&error.to_string());
+        let mut source = error.source();
+        while let Some(error) = source {
+            failure.what.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        failure
+    }
+
     /// A failed read or write of a file.
     pub fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::new(

@@ -1,12 +1,10 @@
 //! Which entries of the trail: the filters of `trail list` and `trail tail`, and how times are written.
 
+use api::filters::Filters;
 use clap::Args;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use vocabulary::{Class, Kind, Name, SessionId, Status, Timestamp};
-
-/// How many entries `trail list` shows unless told.
-pub const DEFAULT_LIMIT: u64 = 50;
 
 /// Filters; all given ones must hold.
 #[derive(Args, Debug, Clone, Default)]
@@ -29,10 +27,10 @@ pub struct FilterArgs {
     /// Not before: 15m, 2h, 7d ago, a date, or a time as the trail writes it
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
-    /// Before: 15m, 2h, 7d ago, a date, or a time as the trail writes it
+    /// Not after: 15m, 2h, 7d ago, a date, or a time as the trail writes it
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
-    /// With this text in the command, its parameters or its message; upper and lower case are the same
+    /// With this text in the command, its parameters or its message; in lower case it finds either
     #[arg(long, value_name = "TEXT")]
     pub grep: Option<String>,
     /// Of this session
@@ -44,20 +42,38 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The filters as the API has them.
+    pub fn to_filters(&self) -> Filters {
+        Filters {
+            principal: self.principal.as_ref().map(ToString::to_string),
+            target: self.target.as_ref().map(ToString::to_string),
+            kind: joined(&self.kinds),
+            class: joined(&self.classes),
+            status: joined(&self.statuses),
+            since: self.since,
+            until: self.until,
+            grep: self.grep.clone(),
+            session: self.session,
+            limit: self.limit,
+        }
+    }
+
     /// The filters as the API's query parameters, without the limit.
     pub fn to_query(&self) -> Vec<(&'static str, String)> {
-        let mut query = Vec::new();
-        let mut add = |key, value: Option<String>| query.extend(value.map(|value| (key, value)));
-        add("principal", self.principal.as_ref().map(ToString::to_string));
-        add("target", self.target.as_ref().map(ToString::to_string));
-        add("kind", joined(&self.kinds));
-        add("class", joined(&self.classes));
-        add("status", joined(&self.statuses));
-        add("since", self.since.map(|at| at.to_string()));
-        add("until", self.until.map(|at| at.to_string()));
-        add("grep", self.grep.clone());
-        add("session", self.session.map(|id| id.to_string()));
-        query
+        let Filters { principal, target, kind, class, status, since, until, grep, session, limit: _ } =
+            self.to_filters();
+        let pairs = [
+            ("principal", principal),
+            ("target", target),
+            ("kind", kind),
+            ("class", class),
+            ("status", status),
+            ("since", since.map(|at| at.to_string())),
+            ("until", until.map(|at| at.to_string())),
+            ("grep", grep),
+            ("session", session.map(|id| id.to_string())),
+        ];
+        pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
 
@@ -94,7 +110,7 @@ pub fn moment(text: &str) -> Result<Timestamp, String> {
     let at: DateTime = text.parse().map_err(|_| {
         "write a time as 15m, 2h or 7d (ago), as 2026-11-23, or as 2026-11-23T09:00:00Z".to_owned()
     })?;
-    let at = at.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?.timestamp();
+    let at = TimeZone::UTC.to_timestamp(at).map_err(|error| error.to_string())?;
     Ok(Timestamp(u64::try_from(at.as_microsecond()).unwrap_or(0)))
 }
 

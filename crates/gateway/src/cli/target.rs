@@ -1,6 +1,7 @@
 //! `trailgate target …`
 
 use api::types::{AddTarget, Removed, TargetTest, TargetView};
+use store::{TargetUrl, TargetUrlError};
 
 use super::args::{Shared, Target, TargetAdd};
 use super::output::{self, cut, text};
@@ -26,10 +27,12 @@ pub async fn run(shared: &Shared, client: &Client, command: Target) -> Result<()
 }
 
 async fn added(shared: &Shared, client: &Client, add: TargetAdd) -> Result<(), Failure> {
-    let url = super::secrets::inline_files(&add.url)?;
+    // Files are read here, in the user's own folder and with the user's rights, never by the gateway.
+    let mut url: TargetUrl = add.url.parse().map_err(|error| sentence(&error))?;
+    url.read_files(|path| std::fs::read(path)).map_err(|error| sentence(&error))?;
     let request = AddTarget {
         name: add.name,
-        url,
+        url: url.expose().map_err(|error| sentence(&error))?.to_string(),
         labels: add.labels.into_iter().collect(),
         allow: add.allow.into_iter().collect(),
     };
@@ -40,6 +43,11 @@ async fn added(shared: &Shared, client: &Client, add: TargetAdd) -> Result<(), F
     output::line(&format!("target {} is added: {}", target.name, target.url))?;
     eprintln!("check it with `trailgate target test {}`", target.name);
     Ok(())
+}
+
+fn sentence(error: &TargetUrlError) -> Failure {
+    let source = std::error::Error::source(error).map(|source| format!(" ({source})")).unwrap_or_default();
+    Failure::from_sentence(&format!("{error}{source}"))
 }
 
 fn list(shared: &Shared, targets: &[TargetView]) -> Result<(), Failure> {

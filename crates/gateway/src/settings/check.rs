@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use store::KeySource;
 use vocabulary::Name;
 
 use super::{PostgresAuth, Settings, SettingsError, TlsMode, WebTlsMode};
@@ -37,6 +38,9 @@ impl Settings {
         if let Some(name) = &self.node.name {
             name.parse::<Name>().map_err(|error| SettingsError::value("node.name", error.to_string()))?;
         }
+        if let Some(key) = &self.node.key {
+            key.parse::<KeySource>().map_err(|error| SettingsError::value("node.key", error.to_string()))?;
+        }
         for host in &self.node.hosts {
             rustls_pki_types::ServerName::try_from(host.as_str()).map_err(|_| {
                 SettingsError::value("node.hosts", format!("`{host}` is no host name and no address"))
@@ -52,6 +56,13 @@ impl Settings {
         within("limits.api_connections", self.limits.api_connections.into(), 1..=100_000)?;
         within("workers.threads", self.workers.threads.unwrap_or(1).into(), 1..=1024)?;
         within("workers.shutdown_grace_s", self.workers.shutdown_grace_s, 0..=3600)
+    }
+
+    /// Where the node key is.
+    #[must_use]
+    pub fn key_source(&self, data: &Path) -> KeySource {
+        let elsewhere = self.node.key.as_deref().and_then(|text| text.parse().ok());
+        elsewhere.unwrap_or_else(|| KeySource::Own(data.join("node.key")))
     }
 
     /// The listener for PostgreSQL clients.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use api::serve::{Listener, serve as serve_api};
 use api::types::Addresses;
 use axum::Router;
+use identity::scram::Decoy;
 use rustls::ServerConfig;
 use session::{ListenerSettings, PasswordExchange};
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ pub struct Sockets {
 
 impl Sockets {
     /// Opens all sockets, and the certificates that they need.
-    pub fn open(data: &DataDir, settings: &Settings) -> Result<Self, Failure> {
+    pub fn open(data: &DataDir, settings: &Settings, decoy: Decoy) -> Result<Self, Failure> {
         let unusable = |error: SettingsError| Failure::new(error.to_string(), error.advice());
         let postgres_plan = settings.postgres_listener().map_err(unusable)?;
         let web_plan = settings.web_listener().map_err(unusable)?;
@@ -53,12 +54,14 @@ impl Sockets {
             Protection::Plain => None,
             Protection::Offered | Protection::Required => Some(certificates.identity(web_files)?.web()?),
         };
+        // The card is for PostgreSQL clients: they need the node's authority only if their listener's certificate is from it.
+        let ca_file = if postgres_files.is_none() { certificates.ca_file() } else { None };
         let control = control_socket(&data::control_socket(data.path()))?;
         let addresses = Addresses {
             postgres: Some(postgres_at.to_string()),
             web: Some(web_at.to_string()),
             control: Some(data::control_socket(data.path()).display().to_string()),
-            ca_file: certificates.ca_file(),
+            ca_file,
             postgres_tls: tls.is_some(),
             web_tls: web_tls.is_some(),
         };
@@ -70,6 +73,7 @@ impl Sockets {
                 PostgresAuth::Cleartext => PasswordExchange::Cleartext,
             },
             pre_auth_deadline: Duration::from_secs(settings.postgres.pre_auth_deadline_s),
+            decoy,
         });
         Ok(Self { postgres, web, control, addresses, postgres_listener, web_tls })
     }

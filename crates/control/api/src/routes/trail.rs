@@ -1,0 +1,183 @@
+//! `/v1/trail`: entries as JSON lines. Whoever reads them is recorded before the first is given.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::json;
+use tokio::sync::mpsc;
+use trail::{Entry, KeyWrap, Reader, TrailError};
+use vocabulary::{EntryId, Kind};
+
+use crate::caller::Auditor;
+use crate::control::{Control, blocking};
+use crate::extract::{Named, Params};
+use crate::filters::{Filters, Wanted};
+use crate::problem::Problem;
+
+/// Media type of JSON lines.
+const JSON_LINES: &str = "application/jsonl";
+
+/// How long reading waits for what was recorded just before to be sealed. After that it shows what is.
+const FRESHNESS: Duration = Duration::from_secs(2);
+
+/// How often a follower looks whether its reader or the gateway is gone.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Glances without an entry after which an empty line is sent, so that a dead connection is noticed: 15 s.
+const KEEPALIVE_GLANCES: u32 = 60;
+
+/// Lines that wait for a slow follower. Then the reading of the trail waits.
+const TAIL_LINES: usize = 256;
+
+/// The newest entries, newest first.
+pub(super) async fn list(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    Params(filters): Params<Filters>,
+) -> Result<Response, Problem> {
+    let wanted = filters.wanted()?;
+    let lines = blocking(move || {
+        let mut reader = fresh_reader(&control)?;
+        let mut lines = Vec::new();
+        let mut count = 0u64;
+        for entry in reader.entries(&wanted.filter).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if !wanted.admits(&entry) {
+                continue;
+            }
+            push_line(&mut lines, &entry)?;
+            count += 1;
+            if count >= wanted.limit {
+                break;
+            }
+        }
+        let what = json!({ "read": "list", "filters": filters, "count": count });
+        control.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok(lines)
+    })
+    .await?;
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], lines).into_response())
+}
+
+/// One entry.
+pub(super) async fn show(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    Named(id): Named<EntryId>,
+) -> Result<Json<Entry>, Problem> {
+    blocking(move || {
+        let entry = fresh_reader(&control)?.show(id).map_err(unreadable)?;
+        let what = json!({ "read": "show", "entry": id });
+        control.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok(Json(entry))
+    })
+    .await
+}
+
+/// Entries as they come, oldest first, until the reader goes away.
+pub(super) async fn tail(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    Params(filters): Params<Filters>,
+) -> Result<Response, Problem> {
+    let wanted = filters.wanted_for_ever()?;
+    let place = Arc::clone(&control.tails).try_acquire_owned().map_err(|_| {
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many are following the trail already",
+            "end one of the others first",
+        )
+    })?;
+    let started = control.clone();
+    let from = blocking(move || {
+        let from = fresh_reader(&started)?.len().map_err(unreadable)?;
+        let what = json!({ "read": "tail", "filters": filters, "from_leaf": from });
+        started.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok(from)
+    })
+    .await?;
+    let (lines, waiting) = mpsc::channel(TAIL_LINES);
+    // Ends by itself, at the next glance, when the reader or the gateway is gone.
+    drop(tokio::task::spawn_blocking(move || {
+        let _place = place;
+        if let Err(problem) = follow(&control, &wanted, from, &lines) {
+            let line = serde_json::to_vec(&problem).unwrap_or_default();
+            drop(lines.blocking_send(with_break(line)));
+        }
+    }));
+    let stream = stream::unfold(waiting, |mut waiting| async move {
+        let line: Bytes = waiting.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), waiting))
+    });
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(stream)).into_response())
+}
+
+fn follow(control: &Control, wanted: &Wanted, mut from: u64, lines: &mpsc::Sender<Bytes>) -> Result<(), Problem> {
+    let (data, keys) = place(control);
+    let mut reader = Reader::open(&data, Some(keys)).map_err(unreadable)?;
+    let (mut left, mut quiet) = (wanted.limit, 0);
+    while !lines.is_closed() && !*control.stop.borrow() && left > 0 {
+        let (entries, next) = reader.follow(from, &wanted.filter, GLANCE).map_err(unreadable)?;
+        from = next;
+        quiet += 1;
+        for entry in entries.iter().filter(|entry| wanted.admits(entry)) {
+            let mut line = Vec::new();
+            push_line(&mut line, entry)?;
+            if lines.blocking_send(line.into()).is_err() {
+                return Ok(());
+            }
+            quiet = 0;
+            left -= 1;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        if quiet >= KEEPALIVE_GLANCES {
+            quiet = 0;
+            if lines.blocking_send(Bytes::from_static(b"\n")).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A reader that sees everything recorded up to now, if sealing keeps up.
+fn fresh_reader(control: &Control) -> Result<Reader, Problem> {
+    if let Err(error) = control.trail.flush(FRESHNESS) {
+        tracing::warn!(error = error.in_full(), "the trail is read without its newest records");
+    }
+    let (data, keys) = place(control);
+    Reader::open(&data, Some(keys)).map_err(unreadable)
+}
+
+fn place(control: &Control) -> (PathBuf, Arc<dyn KeyWrap>) {
+    (control.trail.data_dir(), Arc::clone(control.trail.keys()))
+}
+
+fn push_line(lines: &mut Vec<u8>, entry: &Entry) -> Result<(), Problem> {
+    serde_json::to_writer(&mut *lines, entry).map_err(Problem::internal)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+fn with_break(mut line: Vec<u8>) -> Bytes {
+    line.push(b'\n');
+    line.into()
+}
+
+/// What the trail's reader says, as the caller sees it.
+fn unreadable(error: TrailError) -> Problem {
+    let status = match error {
+        TrailError::NoEntry(_) | TrailError::NoSession(_) => StatusCode::NOT_FOUND,
+        _ => return Problem::internal(error.in_full()),
+    };
+    Problem::from_sentence(status, &error.to_string())
+}

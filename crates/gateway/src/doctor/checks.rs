@@ -1,0 +1,208 @@
+//! The checks themselves.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use api::types::{Addresses, Health};
+use rustix::process::{Pid, Resource};
+use vocabulary::Timestamp;
+
+use super::Finding;
+
+/// Under this much free space, somebody should look, in bytes.
+const LITTLE_SPACE: u64 = 2 << 30;
+
+/// Under this much free space, the journal will soon refuse, in bytes.
+const NO_SPACE: u64 = 256 << 20;
+
+/// Clocks that differ more make times in the trail misleading, in microseconds.
+const CLOCK_TOLERANCE_US: u64 = 2_000_000;
+
+/// Before this release, no clock was right: 2025-01-01T00:00:00Z, in microseconds.
+const CLOCK_FLOOR: Timestamp = Timestamp(1_735_689_600_000_000);
+
+/// Descriptors that let 2,000 sessions be open.
+const ENOUGH_FILES: u64 = 4096;
+
+/// How long a listener may take to accept.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The data directory of this machine.
+pub fn directory(data: &Path) -> Vec<Finding> {
+    let shown = data.display();
+    let metadata = match data.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let finding = format!("{shown} can't be used: {error}");
+            return vec![Finding::failed("data directory", finding, "start a gateway with `trailgate up`, or name its data directory with --data")];
+        }
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    let mut findings = vec![if mode & 0o077 != 0 {
+        let finding = format!("{shown} is open to other users (mode {mode:03o})");
+        Finding::failed("data directory", finding, format!("chmod 700 {shown}"))
+    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
+        let finding = format!("{shown} belongs to user {}", metadata.uid());
+        Finding::warning("data directory", finding, "run this as the user that runs the gateway")
+    } else {
+        Finding::ok("data directory", format!("{shown} is yours alone"))
+    }];
+    for name in ["node.key", "log.key"] {
+        findings.extend(key(&data.join(name), name));
+    }
+    findings.extend(space(data));
+    findings
+}
+
+/// A private key: there, and nobody else's. A key that is kept elsewhere is not checked.
+fn key(path: &Path, check: &str) -> Option<Finding> {
+    let metadata = path.metadata().ok()?;
+    let mode = metadata.permissions().mode() & 0o777;
+    Some(if mode & 0o077 != 0 {
+        let finding = format!("{} can be read by others (mode {mode:03o})", path.display());
+        Finding::failed(check, finding, format!("chmod 600 {}, and ask who may have read it", path.display()))
+    } else {
+        Finding::ok(check, "is readable by you alone; keep a backup of it apart from the data")
+    })
+}
+
+fn space(data: &Path) -> Option<Finding> {
+    let system = rustix::fs::statvfs(data).ok()?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    let finding = format!("{} MiB are free", free >> 20);
+    let advice = "make room: when the disk is full, commands are refused";
+    Some(match free {
+        0..NO_SPACE => Finding::failed("disk space", finding, advice),
+        NO_SPACE..LITTLE_SPACE => Finding::warning("disk space", finding, advice),
+        _ => Finding::ok("disk space", finding),
+    })
+}
+
+/// What the gateway says of itself.
+pub fn gateway(health: &Health) -> Vec<Finding> {
+    let Health { version, pid, node_name, sessions, .. } = health;
+    let up = format!("{node_name} answers (process {pid}, {sessions} open sessions)");
+    let mut findings = vec![if version == env!("CARGO_PKG_VERSION") {
+        Finding::ok("gateway", up)
+    } else {
+        Finding::warning("gateway", format!("{up}, but is version {version}"), "restart it with the new version")
+    }];
+    findings.push(match &health.journal_problem {
+        None => Finding::ok("journal", "accepts records"),
+        Some(problem) => Finding::failed(
+            "journal",
+            format!("commands are refused: {problem}"),
+            "make room on the disk; if the disk is faulty, replace it and restart the gateway",
+        ),
+    });
+    findings.push(match &health.sealer_problem {
+        None => Finding::ok("sealer", format!("{} entries sealed, {} records under way", health.entries_sealed, health.records_unsealed)),
+        Some(problem) => Finding::failed(
+            "sealer",
+            format!("does not get on: {problem}"),
+            "commands are still recorded in the journal; check the disk, it goes on by itself",
+        ),
+    });
+    findings.push(clock(health.now));
+    findings.extend(open_files(health.pid));
+    findings
+}
+
+fn clock(gateway: Timestamp) -> Finding {
+    let here = Timestamp::now();
+    let apart_us = here.micros_since(gateway).max(gateway.micros_since(here));
+    if gateway < CLOCK_FLOOR {
+        return Finding::failed("clock", format!("the gateway's clock says {gateway}"), "set it, and keep it set with NTP");
+    }
+    if apart_us > CLOCK_TOLERANCE_US {
+        let finding = format!("the gateway's clock and this machine's are {} s apart", apart_us / 1_000_000);
+        return Finding::warning("clock", finding, "keep both set with NTP: the trail's times are the gateway's");
+    }
+    Finding::ok("clock", format!("says {gateway}"))
+}
+
+/// The running gateway's own limit, where this machine may look at it.
+fn open_files(pid: u32) -> Option<Finding> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let own = rustix::process::getpid() == pid;
+    let limit = if own { rustix::process::getrlimit(Resource::Nofile) } else { limit_of(pid)? };
+    let shown = limit.current.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
+    let finding = format!("the gateway may open {shown} files");
+    Some(if limit.current.is_some_and(|files| files < ENOUGH_FILES) {
+        Finding::warning("open files", finding, format!("each session takes two; raise the hard limit to {ENOUGH_FILES} or more (ulimit -Hn, LimitNOFILE)"))
+    } else {
+        Finding::ok("open files", finding)
+    })
+}
+
+/// `/proc/PID/limits`: `prlimit` can only read a limit while setting it.
+fn limit_of(pid: Pid) -> Option<rustix::process::Rlimit> {
+    let text = std::fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero())).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Max open files"))?;
+    let mut numbers = line.split_whitespace().skip(3);
+    let read = |number: Option<&str>| number.and_then(|text| text.parse().ok());
+    Some(rustix::process::Rlimit { current: read(numbers.next()), maximum: read(numbers.next()) })
+}
+
+/// Each listener takes connections.
+pub async fn listeners(addresses: &Addresses) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (check, address) in [("postgres listener", &addresses.postgres), ("web listener", &addresses.web)] {
+        let Some(text) = address else { continue };
+        let Ok(mut address) = text.parse::<SocketAddr>() else { continue };
+        if address.ip().is_unspecified() {
+            let here = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(here);
+        }
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect(address));
+        findings.push(match connecting.await {
+            Ok(Ok(_)) => Finding::ok(check, format!("takes connections at {text}")),
+            Ok(Err(error)) => Finding::failed(
+                check,
+                format!("{text} can't be reached from here: {error}"),
+                "check the firewall, and that the address is this machine's",
+            ),
+            Err(_) => Finding::failed(
+                check,
+                format!("{text} does not answer within {} s", CONNECT_DEADLINE.as_secs()),
+                "check the firewall; if the gateway has its limit of connections, raise limits.connections",
+            ),
+        });
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn a_directory_that_others_may_enter_fails() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("node.key"), "x").unwrap();
+        std::fs::set_permissions(temp.path().join("node.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o750)).unwrap();
+        let failed: Vec<String> = directory(temp.path())
+            .into_iter()
+            .filter(|finding| finding.verdict == Verdict::Failed)
+            .map(|finding| finding.check)
+            .collect();
+        assert_eq!(failed, ["data directory", "node.key"]);
+    }
+
+    #[test]
+    fn clocks_that_differ_are_seen() {
+        assert_eq!(clock(Timestamp::now()).verdict, Verdict::Ok);
+        assert_eq!(clock(Timestamp(Timestamp::now().0 - 10_000_000)).verdict, Verdict::Warning);
+        assert_eq!(clock(Timestamp(5)).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn the_limit_of_another_process_can_be_read() {
+        let own = limit_of(rustix::process::getpid()).unwrap();
+        assert_eq!(own.current, rustix::process::getrlimit(Resource::Nofile).current);
+    }
+}
