@@ -99,6 +99,11 @@ impl Door {
     /// # Errors
     /// When it can't be recorded.
     pub fn failed(&self, claimed: &str, rejected: &Rejected) -> Result<(), NotRecorded> {
+        if !rejected.counts_as_failure() {
+            // It was not even looked at. Entries of a flood would only help the flood.
+            tracing::debug!(claimed, %rejected, "a login was turned away unseen");
+            return Ok(());
+        }
         self.house.throttle().failed(self.address(), claimed, Timestamp::now());
         let shown: String = claimed.chars().take(128).collect();
         let what = serde_json::json!({ "claimed": shown, "reason": rejected.to_string() });

@@ -162,6 +162,12 @@ pub struct Conversation<P> {
     statements: Names<Rc<Statement>>,
     portals: Names<Portal>,
     settings: Settings,
+    /// What RESET goes back to.
+    start_settings: Settings,
+    /// Those from before the explicit transaction under way; boxed, since most sessions have none.
+    settings_before: Option<Box<Settings>>,
+    /// The transaction under way was undone, or will be.
+    rolled_back: bool,
     transaction: Transaction,
     /// A command under way may end the transaction.
     transaction_may_end: bool,
@@ -197,6 +203,9 @@ impl<P> Conversation<P> {
             statements: Names::default(),
             portals: Names::default(),
             settings: Settings::default(),
+            start_settings: Settings::default(),
+            settings_before: None,
+            rolled_back: false,
             transaction: Transaction::Idle,
             transaction_may_end: false,
             segment: 1,
@@ -214,12 +223,14 @@ impl<P> Conversation<P> {
         for (name, value) in parameters {
             conversation.set_parameter(name, value);
         }
+        conversation.start_settings = conversation.settings.clone();
         conversation
     }
 
     /// Sets the search path that the client asked for at start, which the target may not report.
     pub fn set_search_path(&mut self, value: &str) {
         self.set_parameter("search_path", value);
+        self.start_settings = self.settings.clone();
     }
 
     /// The transaction status that the target greeted with.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use session::Known;
-use vocabulary::{Class, Facts, Status};
+use vocabulary::{Class, Facts, Status, TransactionControl};
 
 use super::client::plain;
 use super::limits::{MAX_ANSWER_BYTES, MAX_ERROR_MESSAGE_BYTES};
@@ -354,6 +354,7 @@ impl<P> Conversation<P> {
         if self.queue.is_empty() {
             self.transaction_may_end = false;
         }
+        self.keep_settings(transaction);
         if transaction == Transaction::Idle {
             recorder.outside_transaction();
             if !self.portals.is_empty() {
@@ -364,6 +365,28 @@ impl<P> Conversation<P> {
             }
         }
         Ok(())
+    }
+
+    /// What a transaction sets is undone when it is: the settings from before it count again after a failure. A
+    /// transaction that ends well keeps them, and so does one of which only a savepoint was undone: there the text
+    /// is read by the settings that came last, and a doubt makes names less known, never more.
+    fn keep_settings(&mut self, transaction: Transaction) {
+        match transaction {
+            Transaction::Idle => {
+                if let Some(before) = self.settings_before.take()
+                    && std::mem::take(&mut self.rolled_back)
+                {
+                    self.settings = *before;
+                }
+                self.rolled_back = false;
+            }
+            Transaction::Open => {
+                if self.settings_before.is_none() {
+                    self.settings_before = Some(Box::new(self.settings.clone()));
+                }
+            }
+            Transaction::Failed => self.rolled_back = true,
+        }
     }
 
     /// The client asked for it, and the target did not do it.
@@ -418,13 +441,11 @@ impl<P> Conversation<P> {
 
     /// What a command that succeeded changes in the session.
     fn take_effect(&mut self, statement: &Rc<super::Statement>) {
-        for setting in &statement.known.facts().settings {
-            match (&setting.value, setting.name.as_str()) {
-                (Some(value), name) => self.set_parameter(name, value),
-                (None, "search_path" | "*") => self.settings.search_path = classify::postgres::SearchPath::default(),
-                (None, _) => {}
-            }
+        match statement.known.facts().transaction {
+            Some(TransactionControl::Rollback) => self.rolled_back = true,
+            Some(TransactionControl::Begin | TransactionControl::Commit | TransactionControl::Savepoint) | None => {}
         }
+        self.settings.follow(statement.known.facts(), &self.start_settings);
         if let Some(prepared) = &statement.prepares {
             let inner = super::Statement {
                 text: statement.text.clone(),

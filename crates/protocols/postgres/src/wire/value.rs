@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::ToSpan as _;
+use jiff::{SignedDuration, Span};
 
 /// Type OIDs, as `pg_type.dat` fixes them for good.
 mod oid {
@@ -84,18 +84,18 @@ fn known(oid: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         oid::DATE => {
             let days = i32::from_be_bytes(value.try_into().ok()?);
-            let date = jiff::civil::date(2000, 1, 1).checked_add(days.days()).ok()?;
+            let date = jiff::civil::date(2000, 1, 1).checked_add(Span::new().try_days(days).ok()?).ok()?;
             write!(text, "{date}").ok()?;
         }
         oid::TIME => {
             let micros = i64::from_be_bytes(value.try_into().ok()?);
-            let time = jiff::civil::Time::midnight().checked_add(micros.microseconds()).ok()?;
+            let time = jiff::civil::Time::midnight().checked_add(SignedDuration::from_micros(micros)).ok()?;
             write!(text, "{time}").ok()?;
         }
         oid::TIMESTAMP | oid::TIMESTAMPTZ => {
             let micros = i64::from_be_bytes(value.try_into().ok()?);
             let moment = jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0);
-            let moment = moment.checked_add(micros.microseconds()).ok()?;
+            let moment = moment.checked_add(SignedDuration::from_micros(micros)).ok()?;
             write!(text, "{} {}", moment.date(), moment.time()).ok()?;
             if oid == oid::TIMESTAMPTZ {
                 text.push_str("+00");
