@@ -68,12 +68,14 @@ pub enum ClientError {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::NoGateway { place, local: true } => {
-                Self::new(format!("no gateway answers at {place}"), "start one with `trailgate up`, or name its data directory with --data")
-            }
-            ClientError::NoGateway { place, local: false } => {
-                Self::new(format!("no gateway answers at {place}"), format!("check {URL_VARIABLE}, and that the gateway is up"))
-            }
+            ClientError::NoGateway { place, local: true } => Self::new(
+                format!("no gateway answers at {place}"),
+                "start one with `trailgate up`, or name its data directory with --data",
+            ),
+            ClientError::NoGateway { place, local: false } => Self::new(
+                format!("no gateway answers at {place}"),
+                format!("check {URL_VARIABLE}, and that the gateway is up"),
+            ),
             ClientError::Refused(problem) => problem.into(),
             ClientError::Failed(failure) => failure,
         }
@@ -111,16 +113,23 @@ impl Client {
             Some("http") => false,
             _ => return Err(wrong()),
         };
-        let host = url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
-        let plain_path = matches!(url.path_and_query().map_or("", hyper::http::uri::PathAndQuery::as_str), "" | "/");
-        if host.is_empty() || !plain_path || url.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        let host =
+            url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
+        let plain_path =
+            matches!(url.path_and_query().map_or("", hyper::http::uri::PathAndQuery::as_str), "" | "/");
+        if host.is_empty()
+            || !plain_path
+            || url.authority().is_none_or(|authority| authority.as_str().contains('@'))
+        {
             return Err(wrong());
         }
         let (host, port) = (host.to_owned(), url.port_u16().unwrap_or(if tls { 443 } else { 80 }));
         let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
             Failure::new(
                 format!("{URL_VARIABLE} is set but {TOKEN_VARIABLE} is not"),
-                format!("set {TOKEN_VARIABLE} to the token of a person with the role administrator or auditor"),
+                format!(
+                    "set {TOKEN_VARIABLE} to the token of a person with the role administrator or auditor"
+                ),
             )
         })?;
         Ok(Self { place: Place::Web { tls, host, port, token } })
@@ -144,7 +153,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
         whole(self.request(Method::POST, path, body.into()).await?).await
     }
@@ -166,7 +179,12 @@ impl Client {
         Ok(Lines { body: response.into_body(), rest: Vec::new(), ended: false })
     }
 
-    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let has_body = !body.is_empty();
         let mut request = Request::builder()
             .method(method)
@@ -191,10 +209,13 @@ impl Client {
         };
         let request = request.uri(path).header(header::HOST, host).body(Full::new(body));
         let request = request.map_err(|error| unreadable(&error))?;
-        let mut sender = tokio::time::timeout(CONNECT_DEADLINE, self.connect()).await.map_err(|_| self.nobody())??;
+        let mut sender =
+            tokio::time::timeout(CONNECT_DEADLINE, self.connect()).await.map_err(|_| self.nobody())??;
         let answer = tokio::time::timeout(ANSWER_DEADLINE, sender.send_request(request)).await;
         let response = answer
-            .map_err(|_| ClientError::Failed(Failure::new("the gateway takes too long to answer", "see its log")))?
+            .map_err(|_| {
+                ClientError::Failed(Failure::new("the gateway takes too long to answer", "see its log"))
+            })?
             .map_err(|error| broken(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
@@ -228,7 +249,10 @@ impl Client {
             Place::Socket(path) => ClientError::NoGateway { place: path.display().to_string(), local: true },
             Place::Web { tls, host, port, .. } => {
                 let scheme = if *tls { "https" } else { "http" };
-                ClientError::NoGateway { place: format!("{scheme}://{}", authority(host, *port)), local: false }
+                ClientError::NoGateway {
+                    place: format!("{scheme}://{}", authority(host, *port)),
+                    local: false,
+                }
             }
         }
     }
@@ -336,12 +360,15 @@ mod tests {
             ("https://gateway.example/", true, "gateway.example", 443),
             ("http://[::1]:8080", false, "::1", 8080),
         ] {
-            let Place::Web { tls: t, host: h, port: p, .. } = Client::at_url(text, token()).unwrap().place else {
+            let Place::Web { tls: t, host: h, port: p, .. } = Client::at_url(text, token()).unwrap().place
+            else {
                 panic!("{text} is no socket")
             };
             assert_eq!((t, h.as_str(), p), (tls, host, port));
         }
-        for bad in ["", "gateway", "ftp://x", "http://", "http://a/b", "http://user:secret@host", "http://a?b"] {
+        for bad in
+            ["", "gateway", "ftp://x", "http://", "http://a/b", "http://user:secret@host", "http://a?b"]
+        {
             assert!(Client::at_url(bad, token()).is_err(), "{bad}");
         }
         assert!(Client::at_url("http://a", None).unwrap_err().what.contains("TRAILGATE_TOKEN"));

@@ -40,7 +40,8 @@ pub fn run(options: &args::Demo) -> Result<(), Failure> {
 
 async fn show(options: &args::Demo) -> Result<(), Failure> {
     let began = Instant::now();
-    let failed = |error: std::io::Error| Failure::new(format!("signals can't be received: {error}"), "try again");
+    let failed =
+        |error: std::io::Error| Failure::new(format!("signals can't be received: {error}"), "try again");
     // Taken over so that Ctrl-C ends the children (it reaches them too) and this process cleans up.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -50,7 +51,10 @@ async fn show(options: &args::Demo) -> Result<(), Failure> {
         .tempdir()
         .map_err(|error| Failure::file("make a directory in", &std::env::temp_dir(), &error))?;
 
-    heading("A PostgreSQL server, as yours may be", "database `orders`, role `app` with a password that no agent will see");
+    heading(
+        "A PostgreSQL server, as yours may be",
+        "database `orders`, role `app` with a password that no agent will see",
+    );
     let server = Server::start(&tools, folder.path(), PATIENCE).await?;
     heading("A gateway in front of it", "the agent `chatgpt` acts for the person `alice`");
     let data = folder.path().join("trailgate-data");
@@ -66,7 +70,10 @@ async fn show(options: &args::Demo) -> Result<(), Failure> {
     let entries = entries(&client).await?;
     output::line(&entry::table(&entries, Some(terminal::width().unwrap_or(COLUMNS))))?;
     let mistake = entries.iter().find(|entry| {
-        entry.pointer("/command/text").and_then(Value::as_str).is_some_and(|text| text.starts_with(morning::MISTAKE))
+        entry
+            .pointer("/command/text")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.starts_with(morning::MISTAKE))
     });
     if let Some(mistake) = mistake {
         heading("Who emptied the carts?", "`trailgate trail show ID`");
@@ -84,19 +91,32 @@ async fn show(options: &args::Demo) -> Result<(), Failure> {
     gateway.stop();
     server.stop();
     if !options.keep {
-        output::line(&format!("\nThat took {:.1} s; everything has been removed again.", began.elapsed().as_secs_f64()))?;
+        output::line(&format!(
+            "\nThat took {:.1} s; everything has been removed again.",
+            began.elapsed().as_secs_f64()
+        ))?;
     }
     Ok(())
 }
 
 /// Target, person and agent; the agent's token.
 async fn introduce(client: &Client, server: &Server) -> Result<String, Failure> {
-    let target =
-        AddTarget { name: name("orders")?, url: server.url(), labels: [("env".into(), "demo".into())].into(), allow: [].into() };
+    let target = AddTarget {
+        name: name("orders")?,
+        url: server.url(),
+        labels: [("env".into(), "demo".into())].into(),
+        allow: [].into(),
+    };
     let _: TargetView = client.post("/v1/targets", &target).await?;
     let someone = |who: &str, on_behalf_of: Option<&str>| -> Result<AddPrincipal, Failure> {
         let on_behalf_of = on_behalf_of.map(name).transpose()?;
-        Ok(AddPrincipal { name: name(who)?, on_behalf_of, groups: Vec::new(), roles: Vec::new(), expires: None })
+        Ok(AddPrincipal {
+            name: name(who)?,
+            on_behalf_of,
+            groups: Vec::new(),
+            roles: Vec::new(),
+            expires: None,
+        })
     };
     let _: Minted = client.post("/v1/persons", &someone("alice", None)?).await?;
     let agent: Minted = client.post("/v1/agents", &someone("chatgpt", Some("alice"))?).await?;
@@ -112,8 +132,9 @@ async fn entries(client: &Client) -> Result<Vec<Value>, Failure> {
     let mut lines = client.lines("/v1/trail?kind=command,control.changed,auth.failed&limit=1000").await?;
     let mut entries = Vec::new();
     while let Some(line) = lines.next().await? {
-        let entry = serde_json::from_slice(&line)
-            .map_err(|error| Failure::new(format!("an entry can't be read: {error}"), "please report this"))?;
+        let entry = serde_json::from_slice(&line).map_err(|error| {
+            Failure::new(format!("an entry can't be read: {error}"), "please report this")
+        })?;
         entries.push(entry);
     }
     entries.reverse();
@@ -130,7 +151,9 @@ async fn keep(
     heading("Try it by yourself", "in another terminal");
     output::line(&connect::shown(&card.clone().with_token(token), true))?;
     let data = data.display();
-    output::line(&format!("\n# Then look\ntrailgate --data {data} trail\ntrailgate --data {data} trail tail"))?;
+    output::line(&format!(
+        "\n# Then look\ntrailgate --data {data} trail\ntrailgate --data {data} trail tail"
+    ))?;
     output::line(&format!("trailgate --data {data} doctor"))?;
     eprintln!("\nCtrl-C ends it and removes everything.");
     tokio::select! {

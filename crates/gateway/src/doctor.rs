@@ -63,7 +63,8 @@ pub async fn run(shared: &Shared, client: &Client, data: &Path, options: &Doctor
     if options.wait {
         wait(client, Duration::from_secs(options.timeout)).await?;
     }
-    let mut findings = vec![Finding::ok("version", format!("this is trailgate {}", env!("CARGO_PKG_VERSION")))];
+    let mut findings =
+        vec![Finding::ok("version", format!("this is trailgate {}", env!("CARGO_PKG_VERSION")))];
     if client.is_local() {
         findings.extend(checks::directory(data));
     }

@@ -67,14 +67,12 @@ fn whose_fault(error: &UpstreamError) -> (&'static str, &'static str) {
             "gateway",
             "the stored role or password is wrong, or pg_hba.conf does not let it in from here; remove the target and add it again with the right one",
         ),
-        Problem::Cleartext | Problem::Method(_) | Problem::NoChannelBinding | Problem::Scram(_) => (
-            "target",
-            "see which authentication its pg_hba.conf asks for; scram-sha-256 works",
-        ),
-        Problem::NoTls | Problem::Tls(_) | Problem::Certificate(_) => (
-            "target",
-            "compare its TLS set-up with sslmode and sslrootcert in the target's URL",
-        ),
+        Problem::Cleartext | Problem::Method(_) | Problem::NoChannelBinding | Problem::Scram(_) => {
+            ("target", "see which authentication its pg_hba.conf asks for; scram-sha-256 works")
+        }
+        Problem::NoTls | Problem::Tls(_) | Problem::Certificate(_) => {
+            ("target", "compare its TLS set-up with sslmode and sslrootcert in the target's URL")
+        }
         Problem::Resolve(_) | Problem::Connect(_) | Problem::TimedOut(_) => (
             "network",
             "check host and port in the URL, that the server is up and listens there (listen_addresses), and the firewall",
@@ -82,7 +80,9 @@ fn whose_fault(error: &UpstreamError) -> (&'static str, &'static str) {
         Problem::Closed | Problem::Broken(_) | Problem::Protocol(_) => {
             ("target", "check that a PostgreSQL server listens there, and see its log")
         }
-        Problem::Attributes => ("target", "no server of the list is what target_session_attrs in the URL asks for"),
+        Problem::Attributes => {
+            ("target", "no server of the list is what target_session_attrs in the URL asks for")
+        }
         Problem::Server { .. } => ("target", "see the server's own log"),
         Problem::NoRandomness => ("gateway", "the gateway's system has no random numbers to give"),
     }

@@ -56,13 +56,14 @@ impl Supervisor {
     {
         let end = AtEnd { ended: self.ended.clone(), name: name.to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, work());
-            // Local tasks that are left are dropped here, inside the runtime's context.
-            runtime.block_on(async move { drop(local) });
-            drop(end);
-        })?;
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, work());
+                // Local tasks that are left are dropped here, inside the runtime's context.
+                runtime.block_on(async move { drop(local) });
+                drop(end);
+            })?;
         self.threads.push((name.to_owned(), thread));
         Ok(())
     }

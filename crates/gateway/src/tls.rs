@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use identity::scram::ChannelBinding;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
@@ -48,7 +49,10 @@ impl Identity {
     /// [`Failure`] names the file and what is wrong with it.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, Failure> {
         let unusable = |path: &Path, what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(format!("can't use the {what} in {}: {error}", path.display()), "it has to be a PEM file")
+            Failure::new(
+                format!("can't use the {what} in {}: {error}", path.display()),
+                "it has to be a PEM file",
+            )
         };
         let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)
@@ -85,14 +89,18 @@ impl Identity {
 
     fn config(self, protocol: &[u8]) -> Result<Arc<ServerConfig>, Failure> {
         let failed = |error: rustls::Error| {
-            Failure::new(format!("TLS can't be set up: {error}"), "check that the private key belongs to the certificate")
+            Failure::new(
+                format!("TLS can't be set up: {error}"),
+                "check that the private key belongs to the certificate",
+            )
         };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)
-            .map_err(failed)?;
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(failed)?
+                .with_no_client_auth()
+                .with_single_cert(self.chain, self.key)
+                .map_err(failed)?;
         config.alpn_protocols = vec![protocol.to_vec()];
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(failed)?;
         Ok(Arc::new(config))
@@ -114,7 +122,9 @@ impl OwnAuthority {
         }
         let (ca_file, key_file) = (dir.join("ca.pem"), dir.join("ca.key"));
         let key = match std::fs::read_to_string(&key_file) {
-            Ok(pem) => KeyPair::from_pem(&pem).map_err(|error| crypto("read the node's own authority", &error))?,
+            Ok(pem) => {
+                KeyPair::from_pem(&pem).map_err(|error| crypto("read the node's own authority", &error))?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = KeyPair::generate().map_err(|error| crypto("make a key", &error))?;
                 write_private(&key_file, &key.serialize_pem())?;
@@ -129,7 +139,8 @@ impl OwnAuthority {
             Ok(certificate) => certificate,
             Err(_) => {
                 let made = params.self_signed(&key).map_err(|error| crypto("sign a certificate", &error))?;
-                std::fs::write(&ca_file, made.pem()).map_err(|error| Failure::file("write", &ca_file, &error))?;
+                std::fs::write(&ca_file, made.pem())
+                    .map_err(|error| Failure::file("write", &ca_file, &error))?;
                 made.der().clone()
             }
         };

@@ -86,10 +86,14 @@ fn start(
     sockets: listeners::Sockets,
 ) -> Result<api::types::Addresses, Failure> {
     let no_thread = |error: std::io::Error| {
-        Failure::new(format!("the system gives no thread: {error}"), "check the limits of this user (ulimit -u)")
+        Failure::new(
+            format!("the system gives no thread: {error}"),
+            "check the limits of this user (ulimit -u)",
+        )
     };
     house.start_sealer()?;
-    let threads = settings.workers.threads.map_or_else(cores, |threads| usize::try_from(threads).unwrap_or(1));
+    let threads =
+        settings.workers.threads.map_or_else(cores, |threads| usize::try_from(threads).unwrap_or(1));
     let connections = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX >> 4);
     let listeners::Sockets { postgres, web, control, addresses, postgres_listener, web_tls } = sockets;
     let host = Arc::new(workers::Host {
@@ -130,7 +134,8 @@ fn start(
 /// Settings from the file, then what the command line says.
 fn settings(data_dir: Option<&Path>, options: &args::Up) -> Result<Settings, Failure> {
     let refused = |error: crate::settings::SettingsError| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Failure::new(format!("{error}{source}"), error.advice())
     };
     let mut settings = match &options.config {
@@ -168,11 +173,17 @@ fn greet(data: &DataDir, addresses: &api::types::Addresses, took: Duration) {
     };
     eprintln!("Trailgate {} is up after {} ms", env!("CARGO_PKG_VERSION"), took.as_millis());
     eprintln!("  PostgreSQL  {}", shown(&addresses.postgres, addresses.postgres_tls, " (TLS)"));
-    eprintln!("  API         {}://{}", if addresses.web_tls { "https" } else { "http" }, shown(&addresses.web, false, ""));
+    eprintln!(
+        "  API         {}://{}",
+        if addresses.web_tls { "https" } else { "http" },
+        shown(&addresses.web, false, "")
+    );
     eprintln!("  data        {}", data.path().display());
     eprintln!("What to do next (in another terminal, here):");
     eprintln!("  trailgate target add NAME postgres://USER:PASSWORD@HOST/DATABASE");
-    eprintln!("  trailgate person add NAME, trailgate agent add NAME --for PERSON, trailgate connect AGENT TARGET");
+    eprintln!(
+        "  trailgate person add NAME, trailgate agent add NAME --for PERSON, trailgate connect AGENT TARGET"
+    );
     eprintln!("  trailgate trail tail, trailgate doctor");
 }
 

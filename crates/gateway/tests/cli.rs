@@ -46,11 +46,15 @@ fn every_command_of_the_contract_is_there() {
 
 #[test]
 fn what_is_typed_arrives() {
-    let Command::Target(Target::Add(add)) = parsed("trailgate target add o postgres://h/d --label a=b=c").command else {
+    let Command::Target(Target::Add(add)) =
+        parsed("trailgate target add o postgres://h/d --label a=b=c").command
+    else {
         panic!("a target");
     };
     assert_eq!(add.labels, [("a".to_owned(), "b=c".to_owned())]);
-    let Command::Agent(Principal::Add(add)) = parsed("trailgate agent add x --for alice --expires 12h").command else {
+    let Command::Agent(Principal::Add(add)) =
+        parsed("trailgate agent add x --for alice --expires 12h").command
+    else {
         panic!("an agent");
     };
     assert_eq!((add.on_behalf_of.unwrap().as_str(), add.expires.as_deref()), ("alice", Some("12h")));

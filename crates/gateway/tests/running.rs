@@ -107,7 +107,10 @@ fn what_is_changed_and_read_stands_in_the_trail_and_can_be_read_without_the_gate
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
     let mut gateway = Gateway::start(&data);
-    done(&data, &["target", "add", "orders", "postgres://app:hunter2@127.0.0.1:1/orders", "--label", "env=test"]);
+    done(
+        &data,
+        &["target", "add", "orders", "postgres://app:hunter2@127.0.0.1:1/orders", "--label", "env=test"],
+    );
     let alice = done(&data, &["person", "add", "alice", "--role", "auditor"]);
     assert!(alice.starts_with("tg_") && alice.trim().lines().count() == 1, "only the token: {alice}");
     done(&data, &["agent", "add", "chatgpt", "--for", "alice"]);
@@ -128,7 +131,13 @@ fn what_is_changed_and_read_stands_in_the_trail_and_can_be_read_without_the_gate
     let entries = objects(&done(&data, &["trail", "--json", "--kind", "control.changed"]));
     let done_to: Vec<String> = entries
         .iter()
-        .map(|entry| format!("{} {}", entry["event"]["action"].as_str().unwrap(), entry["event"]["name"].as_str().unwrap()))
+        .map(|entry| {
+            format!(
+                "{} {}",
+                entry["event"]["action"].as_str().unwrap(),
+                entry["event"]["name"].as_str().unwrap()
+            )
+        })
         .collect();
     assert_eq!(done_to, ["disable chatgpt", "add chatgpt", "add alice", "add orders"]);
     assert_eq!(entries[0]["principal"]["name"], "local-administrator");
@@ -157,7 +166,8 @@ fn over_the_web_listener_a_token_decides() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
     let gateway = Gateway::start(&data);
-    let addresses: Value = serde_json::from_slice(&std::fs::read(data.join("addresses.json")).unwrap()).unwrap();
+    let addresses: Value =
+        serde_json::from_slice(&std::fs::read(data.join("addresses.json")).unwrap()).unwrap();
     let url = format!("http://{}", addresses["web"].as_str().unwrap());
     let root = done(&data, &["person", "add", "root", "--role", "administrator"]);
     let agent = done(&data, &["agent", "add", "chatgpt"]);

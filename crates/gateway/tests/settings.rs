@@ -25,7 +25,10 @@ fn the_committed_schema_is_the_types_own() {
 fn nothing_said_means_loopback_and_scram() {
     let settings = Settings::from_toml("", Path::new("x")).unwrap();
     let postgres = settings.postgres_listener().unwrap();
-    assert_eq!((postgres.address.to_string().as_str(), postgres.protection), ("127.0.0.1:15432", Protection::Offered));
+    assert_eq!(
+        (postgres.address.to_string().as_str(), postgres.protection),
+        ("127.0.0.1:15432", Protection::Offered)
+    );
     let web = settings.web_listener().unwrap();
     assert_eq!((web.address.to_string().as_str(), web.protection), ("127.0.0.1:18080", Protection::Plain));
 }

@@ -129,7 +129,12 @@ impl Caller {
         let pid = shown(pid.map(|id| id.to_string()));
         Self {
             who: local_administrator(),
-            client: ClientInfo { addr: format!("unix:uid={uid},pid={pid}"), application, task: None, tls: None },
+            client: ClientInfo {
+                addr: format!("unix:uid={uid},pid={pid}"),
+                application,
+                task: None,
+                tls: None,
+            },
             administers: true,
             audits: true,
         }
@@ -141,7 +146,11 @@ impl Caller {
         })?;
         let door = control.gatehouse.door(&control.web_listener, client.clone());
         door.may_try("").map_err(|rejected| {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, rejected.to_string(), "wait, then send the right token")
+            Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                rejected.to_string(),
+                "wait, then send the right token",
+            )
         })?;
         let snapshot = control.gatehouse.snapshot();
         let principal = holder(snapshot.principals.values().map(AsRef::as_ref), presented);
@@ -170,8 +179,12 @@ impl Caller {
     fn lacks(&self, role: &str) -> Problem {
         let Who { kind, name, .. } = &self.who;
         let advice = match kind {
-            PrincipalKind::Person => "ask an administrator, or use the control socket on the gateway's own machine",
-            PrincipalKind::Agent => "agents can never administrate a gateway or read its trail; ask the person",
+            PrincipalKind::Person => {
+                "ask an administrator, or use the control socket on the gateway's own machine"
+            }
+            PrincipalKind::Agent => {
+                "agents can never administrate a gateway or read its trail; ask the person"
+            }
             PrincipalKind::Service => "use the token of a person with that role",
         };
         Problem::forbidden(format!("{kind} `{name}` lacks the role {role}"), advice)

@@ -9,7 +9,8 @@ use vocabulary::{Name, TargetKind};
 use crate::types::Addresses;
 
 /// What is written out in a URL's query. `/` stays readable.
-const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const IN_QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Stands where the token belongs: the gateway keeps no tokens, so it can't fill one in.
 pub const TOKEN: &str = "TOKEN";
@@ -50,17 +51,22 @@ impl ConnectCard {
     /// Returns `None` if the gateway has no listener for it.
     #[must_use]
     pub fn postgres(principal: &Name, target: &Name, addresses: &Addresses) -> Option<Self> {
-        let (host, port) = reachable(addresses.postgres.as_deref()?)?;
+        let (host, port) = reachable(addresses.postgres.as_deref()?, addresses.host.as_deref())?;
         let ca_file = addresses.ca_file.clone().filter(|_| addresses.postgres_tls);
         let ssl = Ssl { offered: addresses.postgres_tls, ca_file: ca_file.as_deref() };
         let url_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let dsn =
-            format!("postgresql://{principal}:{TOKEN}@{url_host}:{port}/{target}{}", ssl.as_query(libpq_value));
+        let dsn = format!(
+            "postgresql://{principal}:{TOKEN}@{url_host}:{port}/{target}{}",
+            ssl.as_query(libpq_value)
+        );
         let keywords = ssl.keywords();
-        let conninfo: String = keywords.iter().map(|(key, value)| format!(" {key}={}", quoted(value))).collect();
+        let conninfo: String =
+            keywords.iter().map(|(key, value)| format!(" {key}={}", quoted(value))).collect();
         let lines: String = keywords.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-        let exports: String =
-            keywords.iter().map(|(key, value)| format!("export PG{}={}\n", key.to_uppercase(), shell(value))).collect();
+        let exports: String = keywords
+            .iter()
+            .map(|(key, value)| format!("export PG{}={}\n", key.to_uppercase(), shell(value)))
+            .collect();
         let snippet = |name: &str, title: &str, text: String| Snippet {
             name: name.to_owned(),
             title: title.to_owned(),
@@ -71,9 +77,16 @@ impl ConnectCard {
             snippet(
                 "psql",
                 "psql",
-                format!("psql {}", shell(&format!("host={host} port={port} user={principal} dbname={target}{conninfo}"))),
+                format!(
+                    "PGPASSWORD={TOKEN} psql {}",
+                    shell(&format!("host={host} port={port} user={principal} dbname={target}{conninfo}"))
+                ),
             ),
-            snippet("pgpass", "~/.pgpass (mode 0600)", format!("{}:{port}:*:{principal}:{TOKEN}", host.replace(':', "\\:"))),
+            snippet(
+                "pgpass",
+                "~/.pgpass (mode 0600)",
+                format!("{}:{port}:*:{principal}:{TOKEN}", host.replace(':', "\\:")),
+            ),
             snippet(
                 "pg_service",
                 "~/.pg_service.conf, then: psql service=NAME",
@@ -88,7 +101,11 @@ impl ConnectCard {
                 ),
             ),
             snippet("python", "Python (psycopg)", format!("psycopg.connect(\"{dsn}\")")),
-            snippet("sqlalchemy", "Python (SQLAlchemy)", format!("create_engine(\"{}\")", dsn.replacen("postgresql:", "postgresql+psycopg:", 1))),
+            snippet(
+                "sqlalchemy",
+                "Python (SQLAlchemy)",
+                format!("create_engine(\"{}\")", dsn.replacen("postgresql:", "postgresql+psycopg:", 1)),
+            ),
             snippet(
                 "jdbc",
                 "JDBC",
@@ -131,7 +148,9 @@ impl Ssl<'_> {
     fn keywords(&self) -> Vec<(&'static str, String)> {
         match (self.offered, self.ca_file) {
             (false, _) => Vec::new(),
-            (true, Some(file)) => vec![("sslmode", "verify-full".to_owned()), ("sslrootcert", file.to_owned())],
+            (true, Some(file)) => {
+                vec![("sslmode", "verify-full".to_owned()), ("sslrootcert", file.to_owned())]
+            }
             (true, None) => vec![("sslmode", "verify-full".to_owned()), ("sslrootcert", "system".to_owned())],
         }
     }
@@ -156,17 +175,25 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A word for a POSIX shell.
+/// A word for a POSIX shell. Double quotes where nothing in it means anything inside them, as people write it.
 fn shell(word: &str) -> String {
-    if word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-=:".contains(c)) {
-        return word.to_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else if word.chars().all(|c| plain(c) || c == ' ') {
+        format!("\"{word}\"")
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
-    if word.contains('\'') { format!("'{}'", word.replace('\'', "'\\''")) } else { format!("\"{word}\"") }
 }
 
-/// The host and port that a client can use to reach a listener: one that listens everywhere is reached here.
-fn reachable(address: &str) -> Option<(String, u16)> {
+/// The host and port that a client can use to reach a listener: the name that operators gave it, or its own address;
+/// one that listens everywhere is reached on this machine.
+fn reachable(address: &str, name: Option<&str>) -> Option<(String, u16)> {
     let address: SocketAddr = address.parse().ok()?;
+    if let Some(name) = name {
+        return Some((name.to_owned(), address.port()));
+    }
     let host = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

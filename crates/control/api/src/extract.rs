@@ -23,7 +23,11 @@ impl<T: DeserializeOwned> FromRequest<Control> for Body<T> {
 
     async fn from_request(request: Request, control: &Control) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, control).await.map_err(|rejection| {
-            Problem::new(rejection.status(), "the request's body can't be read", "send less, and send all of it")
+            Problem::new(
+                rejection.status(),
+                "the request's body can't be read",
+                "send less, and send all of it",
+            )
         })?;
         let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text).map(Self).map_err(|error| {
@@ -51,9 +55,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Control> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        Path::from_request_parts(parts, control)
-            .await
-            .map(|Path(named)| Self(named))
-            .map_err(|rejection| Problem::not_found(rejection.body_text(), "check the name or the id in the path"))
+        Path::from_request_parts(parts, control).await.map(|Path(named)| Self(named)).map_err(|rejection| {
+            Problem::not_found(rejection.body_text(), "check the name or the id in the path")
+        })
     }
 }

@@ -89,7 +89,10 @@ impl Filters {
 
     fn understood(&self, limit: u64) -> Result<Wanted, Problem> {
         if self.grep.as_ref().is_some_and(|text| text.len() > MAX_GREP) {
-            return Err(Problem::bad_request(format!("grep takes at most {MAX_GREP} bytes"), "look for less"));
+            return Err(Problem::bad_request(
+                format!("grep takes at most {MAX_GREP} bytes"),
+                "look for less",
+            ));
         }
         let kinds: Vec<Kind> = several("kind", self.kind.as_deref())?;
         let classes: Vec<Class> = several("class", self.class.as_deref())?;
@@ -117,7 +120,9 @@ impl Wanted {
     pub fn admits(&self, entry: &Entry) -> bool {
         let class = entry.command.as_ref().map(|command| command.class);
         let status = entry.outcome.as_ref().map(|outcome| outcome.status);
-        one_of(&self.kinds, Some(entry.kind)) && one_of(&self.classes, class) && one_of(&self.statuses, status)
+        one_of(&self.kinds, Some(entry.kind))
+            && one_of(&self.classes, class)
+            && one_of(&self.statuses, status)
     }
 }
 
@@ -153,8 +158,11 @@ mod tests {
 
     #[test]
     fn lists_are_understood() {
-        let filters =
-            Filters { kind: Some("command, auth.failed".into()), class: Some("write".into()), ..Filters::default() };
+        let filters = Filters {
+            kind: Some("command, auth.failed".into()),
+            class: Some("write".into()),
+            ..Filters::default()
+        };
         let wanted = filters.wanted().unwrap();
         assert_eq!((wanted.kinds.len(), wanted.filter.kind), (2, None));
         assert_eq!((wanted.filter.class, wanted.limit), (Some(Class::Write), DEFAULT_LIMIT));

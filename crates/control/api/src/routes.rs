@@ -60,7 +60,11 @@ async fn no_such_route() -> Problem {
 }
 
 async fn no_such_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path can't be used with this method", "see the API's description")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the path can't be used with this method",
+        "see the API's description",
+    )
 }
 
 /// Gives up on an answer that does not begin in time. What a handler blocks on goes on to its own end.

@@ -77,7 +77,9 @@ pub async fn serve(listener: Listener, router: Router, connections: usize, mut s
                 Stream::Tcp(stream, Some(tls)) => {
                     match tokio::time::timeout(TLS_HANDSHAKE_DEADLINE, tls.accept(stream)).await {
                         Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
-                        Ok(Err(error)) => tracing::debug!(%error, ?peer, "a TLS handshake with the API failed"),
+                        Ok(Err(error)) => {
+                            tracing::debug!(%error, ?peer, "a TLS handshake with the API failed")
+                        }
                         Err(_) => tracing::debug!(?peer, "a TLS handshake with the API took too long"),
                     }
                 }

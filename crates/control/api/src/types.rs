@@ -235,6 +235,9 @@ pub struct SessionView {
 /// Where a gateway listens; also the content of `DATA/addresses.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Addresses {
+    /// The name by which clients reach the node, if operators gave one.
+    #[serde(default)]
+    pub host: Option<String>,
     /// `address:port` for PostgreSQL clients.
     pub postgres: Option<String>,
     /// `address:port` of the web listener.

@@ -265,7 +265,6 @@ async fn what_cannot_be_recorded_is_not_done() {
     assert_eq!(status, 503);
     assert_eq!(house.ask("control socket", "GET", "/v1/persons/bob", &Value::Null).await.0, 404);
     assert_eq!(house.ask("control socket", "GET", "/v1/trail", &Value::Null).await.0, 503);
-    assert_eq!(house.ask("nobody", "GET", "/v1/health", &Value::Null).await.0, 503);
 }
 
 #[tokio::test]

@@ -6,6 +6,10 @@ use super::args::{Connect, Shared};
 use super::{Failure, output};
 use crate::client::Client;
 
+/// Prints the card.
+///
+/// # Errors
+/// [`Failure`] if the gateway refuses, or does not answer.
 pub async fn run(shared: &Shared, client: &Client, connect: Connect) -> Result<(), Failure> {
     let path = format!("/v1/connect?principal={}&target={}", connect.principal, connect.target);
     let mut card: ConnectCard = client.get(&path).await?;
@@ -20,7 +24,8 @@ pub async fn run(shared: &Shared, client: &Client, connect: Connect) -> Result<(
 
 /// The card for people.
 pub fn shown(card: &ConnectCard, with_token: bool) -> String {
-    let mut text = format!("# {} reaches {} at {}, port {}\n", card.principal, card.target, card.host, card.port);
+    let mut text =
+        format!("# {} reaches {} at {}, port {}\n", card.principal, card.target, card.host, card.port);
     if !with_token {
         let line = format!(
             "# In place of TOKEN goes what `trailgate agent add {}` printed; `rotate` mints a new one.\n",

@@ -14,11 +14,11 @@ const HEADER: [Column; 8] = [
     cut("COMMAND"),
     text("STATUS"),
     number("ROWS"),
-    number("TIME"),
+    number("TOOK"),
 ];
 
 /// Widths of the columns before and after the command in `tail`, where no later row is known.
-const TAIL_WIDTHS: [usize; 8] = [19, 22, 12, 10, 0, 14, 7, 8];
+const TAIL_WIDTHS: [usize; 8] = [14, 22, 12, 10, 0, 14, 7, 8];
 
 /// A table of entries, in the order given.
 pub fn table(entries: &[Value], columns: Option<usize>) -> String {
@@ -54,7 +54,12 @@ pub fn in_full(entry: &Value) -> String {
     };
     let principal = match (who(entry), all("/principal/kind")) {
         (who, kind) if who.is_empty() || kind.is_empty() => who,
-        (who, kind) => format!("{kind} {who} ({} by {}, {})", all("/principal/certainty"), all("/principal/proven_by"), all("/principal/credential")),
+        (who, kind) => format!(
+            "{kind} {who} ({} by {}, {})",
+            all("/principal/certainty"),
+            all("/principal/proven_by"),
+            all("/principal/credential")
+        ),
     };
     let client = [
         all("/client/addr"),
@@ -76,7 +81,13 @@ pub fn in_full(entry: &Value) -> String {
         .unwrap_or_default()
         .iter()
         .enumerate()
-        .map(|(index, value)| format!("${} = {}", index + 1, if value.is_null() { "NULL".to_owned() } else { value.to_string() }))
+        .map(|(index, value)| {
+            format!(
+                "${} = {}",
+                index + 1,
+                if value.is_null() { "NULL".to_owned() } else { value.to_string() }
+            )
+        })
         .collect();
     let took = entry.get("duration_us").and_then(Value::as_u64).map(terminal::duration).unwrap_or_default();
     let leaf = match (all("/leaf/index"), all("/leaf/log")) {
@@ -119,7 +130,7 @@ fn cells(entry: &Value) -> Vec<String> {
     };
     let took = entry.get("duration_us").and_then(Value::as_u64).map(terminal::duration).unwrap_or_default();
     vec![
-        at(entry, "/at").chars().take(19).map(|c| if c == 'T' { ' ' } else { c }).collect(),
+        at(entry, "/at").chars().skip(5).take(14).map(|c| if c == 'T' { ' ' } else { c }).collect(),
         who(entry),
         at(entry, "/target/name"),
         at(entry, "/command/class"),
@@ -147,14 +158,43 @@ fn what(entry: &Value) -> String {
     match kind.as_str() {
         "command" => command,
         "command.started" => format!("(still runs) {command}"),
-        _ => joined(&[kind, details(entry)]),
+        _ => match in_words(entry, &kind) {
+            words if words.trim().is_empty() => kind,
+            words => format!("{kind}: {words}"),
+        },
+    }
+}
+
+/// An event of a well-known shape as a few words; others as their details.
+fn in_words(entry: &Value, kind: &str) -> String {
+    let of = |pointer: &str| at(entry, pointer);
+    match kind {
+        "control.changed" => {
+            let made = if of("/event/made") == "false" { " (recorded, but not made)" } else { "" };
+            format!("{} {} {}{made}", of("/event/action"), of("/event/subject"), of("/event/name"))
+        }
+        "trail.read" => {
+            let what = [of("/event/read"), of("/event/entry"), known("count", &of("/event/count"))];
+            let filters = entry.pointer("/event/filters").map(pairs).unwrap_or_default();
+            format!("{} {filters}", joined(&what))
+        }
+        "auth.failed" => format!("{}: {}", of("/event/claimed"), of("/event/reason")),
+        "session.end" => {
+            format!("{} entries, {} {}", of("/event/entries"), of("/event/reason"), of("/event/detail"))
+        }
+        _ => details(entry),
     }
 }
 
 /// What the entry tells beyond the fields that all have, in few words.
 fn details(entry: &Value) -> String {
-    let Some(Value::Object(details)) = entry.get("event") else { return at(entry, "/event") };
-    let pairs: Vec<String> = details
+    entry.get("event").map(pairs).unwrap_or_default()
+}
+
+/// `name=value` for each member that is not null.
+fn pairs(object: &Value) -> String {
+    let Value::Object(members) = object else { return shown(object) };
+    let pairs: Vec<String> = members
         .iter()
         .filter(|(_, value)| !value.is_null())
         .map(|(key, value)| format!("{key}={}", shown(value)))

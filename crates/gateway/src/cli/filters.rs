@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(moment("2026-11-23").unwrap().to_string(), "2026-11-23T00:00:00.000000Z");
         assert_eq!(moment("2026-11-23T09:00:00.123456Z").unwrap(), Timestamp(1_795_424_400_123_456));
         assert_eq!(moment("2026-11-23T09:00").unwrap().to_string(), "2026-11-23T09:00:00.000000Z");
-        let ago_us = Timestamp::now().micros_since(moment("2h ago").unwrap());
+        let then = moment("2h ago").unwrap();
+        let ago_us = Timestamp::now().micros_since(then);
         assert!((7_200_000_000..7_260_000_000).contains(&ago_us), "{ago_us}");
         assert!(moment("yesterday").is_err());
     }

@@ -10,8 +10,9 @@ use super::terminal;
 
 /// Prints one JSON object on one line.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_vec(value)
-        .map_err(|error| Failure::new(format!("can't write the answer as JSON: {error}"), "please report this"))?;
+    let mut line = serde_json::to_vec(value).map_err(|error| {
+        Failure::new(format!("can't write the answer as JSON: {error}"), "please report this")
+    })?;
     line.push(b'\n');
     bytes(&line)
 }
@@ -26,7 +27,9 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::new(format!("can't write to standard output: {error}"), "check where it goes")),
+        Err(error) => {
+            Err(Failure::new(format!("can't write to standard output: {error}"), "check where it goes"))
+        }
         Ok(()) => Ok(()),
     }
 }
@@ -84,7 +87,8 @@ pub fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) ->
 fn room_for_what_gives_way(header: &[Column], rows: &[Vec<String>], columns: Option<usize>) -> usize {
     let Some(columns) = columns else { return usize::MAX };
     let widest = |index: usize, column: &Column| {
-        let cells = rows.iter().filter_map(|row| row.get(index)).map(|cell| terminal::one_line(cell).chars().count());
+        let cells =
+            rows.iter().filter_map(|row| row.get(index)).map(|cell| terminal::one_line(cell).chars().count());
         cells.max().unwrap_or(0).max(column.title.chars().count())
     };
     let fixed: usize = header
@@ -121,13 +125,26 @@ mod tests {
             vec!["alice".to_owned(), "\x1b[2J".to_owned(), "12".to_owned()],
         ];
         let header = [text("who"), cut("command"), number("rows")];
-        insta::assert_snapshot!(table(&header, &rows, Some(40)), @"");
-        insta::assert_snapshot!(table(&header, &rows, None), @"");
+        insta::assert_snapshot!(table(&header, &rows, Some(40)), @r"
+        who      command                  rows
+        chatgpt  SELECT * FROM carts WH…     1
+        alice    \u{1b}[2J                  12
+        ");
+        insta::assert_snapshot!(table(&header, &rows, None), @r"
+        who      command                            rows
+        chatgpt  SELECT * FROM carts WHERE id = 42     1
+        alice    \u{1b}[2J                            12
+        ");
     }
 
     #[test]
     fn fields_stand_under_each_other() {
-        let shown = fields(&[("id", "1".into()), ("command", "SELECT 1\nFROM x".into()), ("none", String::new())]);
-        insta::assert_snapshot!(shown, @"");
+        let shown =
+            fields(&[("id", "1".into()), ("command", "SELECT 1\nFROM x".into()), ("none", String::new())]);
+        insta::assert_snapshot!(shown, @r"
+        id       1
+        command  SELECT 1
+                 FROM x
+        ");
     }
 }

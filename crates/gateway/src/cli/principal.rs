@@ -18,7 +18,9 @@ pub async fn run(
     let nothing = serde_json::json!({});
     match command {
         Principal::Add(add) => minted(shared, &client.post(&format!("/v1/{kind}s"), &request(add)).await?),
-        Principal::List => list(shared, kind, &client.get::<Vec<PrincipalView>>(&format!("/v1/{kind}s")).await?),
+        Principal::List => {
+            list(shared, kind, &client.get::<Vec<PrincipalView>>(&format!("/v1/{kind}s")).await?)
+        }
         Principal::Show { name } => show(shared, &client.get(&path(&name, "")).await?),
         Principal::Rotate(rotate) => {
             let request = RotateRequest { grace_s: rotate.grace.unwrap_or(0), expires: rotate.expires };

@@ -27,10 +27,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         }
         command => {
             logging::start("warn");
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::new(format!("the system gives no resources: {error}"), "try again"))?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+                    Failure::new(format!("the system gives no resources: {error}"), "try again")
+                })?;
             runtime.block_on(client_command(&shared, &data, command))
         }
     }

@@ -60,7 +60,9 @@ fn list(shared: &Shared, targets: &[TargetView]) -> Result<(), Failure> {
     }
     let rows: Vec<Vec<String>> = targets
         .iter()
-        .map(|target| vec![target.name.to_string(), target.kind.to_string(), target.url.clone(), labels(target)])
+        .map(|target| {
+            vec![target.name.to_string(), target.kind.to_string(), target.url.clone(), labels(target)]
+        })
         .collect();
     let header = [text("NAME"), text("KIND"), cut("URL"), cut("LABELS")];
     output::line(&output::table(&header, &rows, terminal::width()))
@@ -104,7 +106,11 @@ fn test(shared: &Shared, test: &TargetTest) -> Result<(), Failure> {
     let problem = test.problem.as_deref().unwrap_or("the login failed");
     let advice = test.advice.as_deref().unwrap_or("see the target's own log");
     Err(Failure::new(
-        format!("target {} can't be used ({fault}, after {took}): {}", test.target, terminal::one_line(problem)),
+        format!(
+            "target {} can't be used ({fault}, after {took}): {}",
+            test.target,
+            terminal::one_line(problem)
+        ),
         terminal::one_line(advice),
     ))
 }

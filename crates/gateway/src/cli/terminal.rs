@@ -8,7 +8,10 @@ pub fn width() -> Option<usize> {
     if !stdout.is_terminal() {
         return None;
     }
-    rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    rustix::termios::tcgetwinsize(&stdout)
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0)
 }
 
 /// The text in one line: white space becomes one blank, and control characters are written out, so that nothing
@@ -80,7 +83,10 @@ mod tests {
 
     #[test]
     fn a_command_cannot_steer_the_terminal() {
-        assert_eq!(one_line("SELECT 1;\n\t\x1b[2J-- \u{202e}x\u{7}"), "SELECT 1; \\u{1b}[2J-- \\u{202e}x\\u{7}");
+        assert_eq!(
+            one_line("SELECT 1;\n\t\x1b[2J-- \u{202e}x\u{7}"),
+            "SELECT 1; \\u{1b}[2J-- \\u{202e}x\\u{7}"
+        );
         assert_eq!(printable("a\r\nb\x1b]0;x\x07"), "a\nb\\u{1b}]0;x\\u{7}");
     }
 
@@ -92,7 +98,8 @@ mod tests {
 
     #[test]
     fn durations_have_three_digits() {
-        let shown: Vec<String> = [812, 1_234, 45_600, 2_500_000, 75_000_000, 7_260_000_000].map(duration).into();
+        let shown: Vec<String> =
+            [812, 1_234, 45_600, 2_500_000, 75_000_000, 7_260_000_000].map(duration).into();
         assert_eq!(shown, ["812 µs", "1.23 ms", "46 ms", "2.5 s", "1 min 15 s", "2 h 1 min"]);
     }
 }

@@ -71,7 +71,10 @@ async fn tail(shared: &Shared, client: &Client, filters: &FilterArgs) -> Result<
     if filters.limit.is_some() {
         return Ok(());
     }
-    Err(Failure::new("the gateway ended the connection", "it may have stopped: see its log, or `trailgate doctor`"))
+    Err(Failure::new(
+        "the gateway ended the connection",
+        "it may have stopped: see its log, or `trailgate doctor`",
+    ))
 }
 
 async fn show(shared: &Shared, client: &Client, data: &Path, id: EntryId) -> Result<(), Failure> {
@@ -112,7 +115,10 @@ fn offline(data: &Path) -> Result<Reader, Failure> {
         .into());
     }
     let keys = verify::keys_at_hand(data)?;
-    eprintln!("no gateway answers, so this is read from the files in {} (and is no entry of the trail)", data.display());
+    eprintln!(
+        "no gateway answers, so this is read from the files in {} (and is no entry of the trail)",
+        data.display()
+    );
     Reader::open(data, keys).map_err(|error| Failure::from_sentence(&error.in_full()))
 }
 
@@ -128,8 +134,9 @@ fn path(route: &str, filters: &FilterArgs, limit: Option<u64>) -> String {
 }
 
 fn parsed(line: &[u8]) -> Result<Value, Failure> {
-    let entry: Value = serde_json::from_slice(line)
-        .map_err(|error| Failure::new(format!("an entry can't be read: {error}"), "use the same version on both sides"))?;
+    let entry: Value = serde_json::from_slice(line).map_err(|error| {
+        Failure::new(format!("an entry can't be read: {error}"), "use the same version on both sides")
+    })?;
     match entry.get("detail").and_then(Value::as_str) {
         // A problem that came up while following.
         Some(detail) => Err(Failure::new(detail, "see the gateway's log")),

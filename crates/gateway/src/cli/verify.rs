@@ -50,7 +50,8 @@ pub fn verify(data: &Path, as_json: bool) -> Result<(), Failure> {
     if report.is_sound() {
         return Ok(());
     }
-    let advice = "keep the directory as it is, and compare with a backup and with what witnesses or exports hold";
+    let advice =
+        "keep the directory as it is, and compare with a backup and with what witnesses or exports hold";
     Err(Failure::new(format!("the trail does not verify: {} findings", report.problems), advice))
 }
 

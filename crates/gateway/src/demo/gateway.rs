@@ -19,7 +19,9 @@ impl Gateway {
     /// Starts a gateway over `data` on free ports, and waits until it answers.
     pub async fn start(data: &Path, patience: Duration) -> Result<Self, Failure> {
         let log = data.with_extension("log");
-        let failed = |error: std::io::Error| Failure::new(format!("the gateway can't be started: {error}"), "try again");
+        let failed = |error: std::io::Error| {
+            Failure::new(format!("the gateway can't be started: {error}"), "try again")
+        };
         let program = std::env::current_exe().map_err(failed)?;
         let child = Command::new(program)
             .args(["up", "--postgres-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0", "--data"])
@@ -37,7 +39,10 @@ impl Gateway {
             if gateway.child.try_wait().ok().flatten().is_some() || Instant::now() > deadline {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
                 let last = log.trim().lines().last().unwrap_or("it said nothing").to_owned();
-                return Err(Failure::new(format!("the gateway did not come up: {last}"), "`trailgate up` may say more"));
+                return Err(Failure::new(
+                    format!("the gateway did not come up: {last}"),
+                    "`trailgate up` may say more",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -53,7 +58,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            drop(kill_process(pid, Signal::TERM));
+            let _ = kill_process(pid, Signal::TERM);
         }
         drop(self.child.wait());
     }

@@ -13,7 +13,7 @@ use crate::cli::{Failure, output, terminal};
 pub const MISTAKE: &str = "DELETE FROM carts";
 
 /// Lines of psql's output that are shown per step.
-const SHOWN_LINES: usize = 8;
+const SHOWN_LINES: usize = 12;
 
 /// One run of psql.
 struct Step {
@@ -67,6 +67,9 @@ fn through_psql(
     script: &str,
 ) -> Result<String, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("psql can't be run: {error}"), "try again");
+    // One file for both, so that results and complaints stay in the order in which they came.
+    let said = folder.join("psql.out");
+    let output = std::fs::File::create(&said).map_err(failed)?;
     let mut psql = Command::new(&tools.psql);
     psql.args(["-X", "-f", "-"])
         .env("PGHOST", &card.host)
@@ -76,8 +79,8 @@ fn through_psql(
         .env("PGDATABASE", card.target.as_str())
         .current_dir(folder)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stdout(output.try_clone().map_err(failed)?)
+        .stderr(output);
     if let Some(file) = &card.ca_file {
         psql.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", file);
     }
@@ -85,18 +88,19 @@ fn through_psql(
     if let Some(mut input) = child.stdin.take() {
         input.write_all(script.as_bytes()).map_err(failed)?;
     }
-    let done = child.wait_with_output().map_err(failed)?;
-    let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
+    let done = child.wait().map_err(failed)?;
+    let said =
+        String::from_utf8_lossy(&std::fs::read(&said).map_err(failed)?).replace("psql:<stdin>:", "line ");
     // With -f, psql goes on after an error of the server and ends with 0; 2 means that there was no connection.
-    if !done.status.success() {
+    if !done.success() {
         return Err(Failure::new(
-            format!("psql did not get through: {}", terminal::one_line(&complaints)),
+            format!("psql did not get through: {}", terminal::one_line(&said)),
             "please report this",
         ));
     }
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &complaints.replace("psql:<stdin>:", "line ");
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    let mut shown: Vec<String> = lines.iter().take(SHOWN_LINES).map(|line| terminal::printable(line)).collect();
+    let mut shown: Vec<String> =
+        lines.iter().take(SHOWN_LINES).map(|line| terminal::printable(line)).collect();
     if lines.len() > SHOWN_LINES {
         shown.push(format!("… {} more lines", lines.len() - SHOWN_LINES));
     }

@@ -19,7 +19,7 @@ CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL, country text NOT
 CREATE TABLE orders (id int PRIMARY KEY, customer int NOT NULL REFERENCES customers, status text NOT NULL,
                      total numeric(10,2) NOT NULL, placed date NOT NULL);
 CREATE TABLE carts (id int PRIMARY KEY, customer int NOT NULL REFERENCES customers, items int NOT NULL, idle_days int NOT NULL);
-INSERT INTO customers SELECT n, 'Customer ' || n, (ARRAY['DE','FR','JP','US'])[1 + n % 4] FROM generate_series(1, 200) n;
+INSERT INTO customers SELECT n, 'Customer ' || n, (ARRAY['DE','FR','JP','US'])[1 + n / 7 % 4] FROM generate_series(1, 200) n;
 INSERT INTO orders SELECT n, 1 + n % 200, (ARRAY['open','packed','shipped','paid'])[1 + n % 4], (n * 7919 % 50000) / 100.0,
                           date '2026-11-01' + n % 22 FROM generate_series(1, 2000) n;
 INSERT INTO carts SELECT n, 1 + n % 200, 1 + n % 5, n % 40 FROM generate_series(1, 137) n;
@@ -114,7 +114,8 @@ impl Server {
         // The password goes through standard input, not through the process list.
         let role = format!("CREATE ROLE app LOGIN PASSWORD '{}';\nCREATE DATABASE orders;\n", self.password);
         for (database, script) in [("postgres", role.as_str()), ("orders", SHOP)] {
-            let failed = |error: std::io::Error| Failure::new(format!("psql can't be run: {error}"), "try again");
+            let failed =
+                |error: std::io::Error| Failure::new(format!("psql can't be run: {error}"), "try again");
             let mut psql = self
                 .administer(tools, home, database)
                 .args(["-v", "ON_ERROR_STOP=1", "-f", "-"])
@@ -129,7 +130,10 @@ impl Server {
             let done = psql.wait_with_output().map_err(failed)?;
             if !done.status.success() {
                 let reason = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-                return Err(Failure::new(format!("the shop can't be filled: {reason}"), "please report this"));
+                return Err(Failure::new(
+                    format!("the shop can't be filled: {reason}"),
+                    "please report this",
+                ));
             }
         }
         Ok(())
@@ -138,7 +142,8 @@ impl Server {
     /// psql as the server's superuser, over its Unix socket.
     fn administer(&self, tools: &Tools, home: &Path, database: &str) -> Command {
         let mut psql = tools.as_server(&tools.psql);
-        psql.args(["-X", "-q", "-U", "postgres", "-p", &self.port.to_string(), "-d", database, "-h"]).arg(home);
+        psql.args(["-X", "-q", "-U", "postgres", "-p", &self.port.to_string(), "-d", database, "-h"])
+            .arg(home);
         psql
     }
 }
@@ -147,7 +152,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // SIGINT is PostgreSQL's fast shutdown.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            drop(kill_process(pid, Signal::INT));
+            let _ = kill_process(pid, Signal::INT);
         }
         drop(self.child.wait());
     }

@@ -45,7 +45,10 @@ impl Tools {
             let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
             let found = ["postgres", "nobody"].iter().find_map(|name| user(&users, name));
             Some(found.ok_or_else(|| {
-                Failure::new("PostgreSQL does not run as root, and there is no user to run it as", "run the demo as an ordinary user")
+                Failure::new(
+                    "PostgreSQL does not run as root, and there is no user to run it as",
+                    "run the demo as an ordinary user",
+                )
             })?)
         } else {
             None

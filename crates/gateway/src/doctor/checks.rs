@@ -36,7 +36,11 @@ pub fn directory(data: &Path) -> Vec<Finding> {
         Ok(metadata) => metadata,
         Err(error) => {
             let finding = format!("{shown} can't be used: {error}");
-            return vec![Finding::failed("data directory", finding, "start a gateway with `trailgate up`, or name its data directory with --data")];
+            return vec![Finding::failed(
+                "data directory",
+                finding,
+                "start a gateway with `trailgate up`, or name its data directory with --data",
+            )];
         }
     };
     let mode = metadata.permissions().mode() & 0o777;
@@ -87,7 +91,11 @@ pub fn gateway(health: &Health) -> Vec<Finding> {
     let mut findings = vec![if version == env!("CARGO_PKG_VERSION") {
         Finding::ok("gateway", up)
     } else {
-        Finding::warning("gateway", format!("{up}, but is version {version}"), "restart it with the new version")
+        Finding::warning(
+            "gateway",
+            format!("{up}, but is version {version}"),
+            "restart it with the new version",
+        )
     }];
     findings.push(match &health.journal_problem {
         None => Finding::ok("journal", "accepts records"),
@@ -98,7 +106,13 @@ pub fn gateway(health: &Health) -> Vec<Finding> {
         ),
     });
     findings.push(match &health.sealer_problem {
-        None => Finding::ok("sealer", format!("{} entries sealed, {} records under way", health.entries_sealed, health.records_unsealed)),
+        None => Finding::ok(
+            "sealer",
+            format!(
+                "{} entries sealed, {} records under way",
+                health.entries_sealed, health.records_unsealed
+            ),
+        ),
         Some(problem) => Finding::failed(
             "sealer",
             format!("does not get on: {problem}"),
@@ -114,11 +128,19 @@ fn clock(gateway: Timestamp) -> Finding {
     let here = Timestamp::now();
     let apart_us = here.micros_since(gateway).max(gateway.micros_since(here));
     if gateway < CLOCK_FLOOR {
-        return Finding::failed("clock", format!("the gateway's clock says {gateway}"), "set it, and keep it set with NTP");
+        return Finding::failed(
+            "clock",
+            format!("the gateway's clock says {gateway}"),
+            "set it, and keep it set with NTP",
+        );
     }
     if apart_us > CLOCK_TOLERANCE_US {
         let finding = format!("the gateway's clock and this machine's are {} s apart", apart_us / 1_000_000);
-        return Finding::warning("clock", finding, "keep both set with NTP: the trail's times are the gateway's");
+        return Finding::warning(
+            "clock",
+            finding,
+            "keep both set with NTP: the trail's times are the gateway's",
+        );
     }
     Finding::ok("clock", format!("says {gateway}"))
 }
@@ -131,7 +153,13 @@ fn open_files(pid: u32) -> Option<Finding> {
     let shown = limit.current.map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
     let finding = format!("the gateway may open {shown} files");
     Some(if limit.current.is_some_and(|files| files < ENOUGH_FILES) {
-        Finding::warning("open files", finding, format!("each session takes two; raise the hard limit to {ENOUGH_FILES} or more (ulimit -Hn, LimitNOFILE)"))
+        Finding::warning(
+            "open files",
+            finding,
+            format!(
+                "each session takes two; raise the hard limit to {ENOUGH_FILES} or more (ulimit -Hn, LimitNOFILE)"
+            ),
+        )
     } else {
         Finding::ok("open files", finding)
     })
@@ -153,7 +181,8 @@ pub async fn listeners(addresses: &Addresses) -> Vec<Finding> {
         let Some(text) = address else { continue };
         let Ok(mut address) = text.parse::<SocketAddr>() else { continue };
         if address.ip().is_unspecified() {
-            let here = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            let here =
+                if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             address.set_ip(here);
         }
         let connecting = tokio::time::timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect(address));
@@ -183,7 +212,8 @@ mod tests {
     fn a_directory_that_others_may_enter_fails() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("node.key"), "x").unwrap();
-        std::fs::set_permissions(temp.path().join("node.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(temp.path().join("node.key"), std::fs::Permissions::from_mode(0o644))
+            .unwrap();
         std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o750)).unwrap();
         let failed: Vec<String> = directory(temp.path())
             .into_iter()

@@ -110,7 +110,10 @@ impl Settings {
 fn address(key: &str, text: &str) -> Result<SocketAddr, SettingsError> {
     let spelled = text.replacen("localhost:", "127.0.0.1:", 1);
     spelled.parse().map_err(|_| {
-        SettingsError::value(key, format!("`{text}` is not an address and a port; write 127.0.0.1:15432 or [::]:15432"))
+        SettingsError::value(
+            key,
+            format!("`{text}` is not an address and a port; write 127.0.0.1:15432 or [::]:15432"),
+        )
     })
 }
 
@@ -126,12 +129,14 @@ fn exposed(section: &str, ip: IpAddr) -> SettingsError {
 
 fn pair(section: &str, cert: Option<&Path>, key: Option<&Path>) -> Result<(), SettingsError> {
     match (cert, key) {
-        (Some(_), None) => {
-            Err(SettingsError::value(&format!("{section}.key"), "a certificate needs its private key as well"))
-        }
-        (None, Some(_)) => {
-            Err(SettingsError::value(&format!("{section}.cert"), "a private key needs its certificate as well"))
-        }
+        (Some(_), None) => Err(SettingsError::value(
+            &format!("{section}.key"),
+            "a certificate needs its private key as well",
+        )),
+        (None, Some(_)) => Err(SettingsError::value(
+            &format!("{section}.cert"),
+            "a private key needs its certificate as well",
+        )),
         _ => Ok(()),
     }
 }
@@ -140,6 +145,9 @@ fn within(key: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Setti
     if range.contains(&value) {
         Ok(())
     } else {
-        Err(SettingsError::value(key, format!("{value} is not between {} and {}", range.start(), range.end())))
+        Err(SettingsError::value(
+            key,
+            format!("{value} is not between {} and {}", range.start(), range.end()),
+        ))
     }
 }

@@ -80,8 +80,13 @@ impl Settings {
     }
 
     fn resolve_paths(&mut self, base: &Path) {
-        let files =
-            [&mut self.data.dir, &mut self.postgres.cert, &mut self.postgres.key, &mut self.web.cert, &mut self.web.key];
+        let files = [
+            &mut self.data.dir,
+            &mut self.postgres.cert,
+            &mut self.postgres.key,
+            &mut self.web.cert,
+            &mut self.web.key,
+        ];
         for file in files.into_iter().flatten() {
             *file = base.join(&*file);
         }

@@ -124,7 +124,10 @@ impl NodeIdentity {
         let path = data.path().join("node.json");
         match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                Failure::new(format!("{} is damaged: {error}", path.display()), "put a backup of it in its place")
+                Failure::new(
+                    format!("{} is damaged: {error}", path.display()),
+                    "put a backup of it in its place",
+                )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut random = [0u8; 10];
@@ -141,7 +144,11 @@ impl NodeIdentity {
     }
 }
 
-fn trail_settings(node: &NodeIdentity, key: &NodeKey, settings: &Settings) -> Result<trail::Settings, Failure> {
+fn trail_settings(
+    node: &NodeIdentity,
+    key: &NodeKey,
+    settings: &Settings,
+) -> Result<trail::Settings, Failure> {
     let keys = vault_keys(key)?;
     let mut wanted = trail::Settings::new(node.id, node.origin.clone(), keys);
     wanted.journal.segment_bytes = settings.journal.segment_mib << 20;
@@ -150,14 +157,16 @@ fn trail_settings(node: &NodeIdentity, key: &NodeKey, settings: &Settings) -> Re
 
 /// What wraps the data keys of payloads.
 pub fn vault_keys(key: &NodeKey) -> Result<Arc<dyn trail::KeyWrap>, Failure> {
-    let keys = trail::NodeKey::new(&key.derive(VAULT_PURPOSE)).map_err(|error| Failure::from_error(&error))?;
+    let keys =
+        trail::NodeKey::new(&key.derive(VAULT_PURPOSE)).map_err(|error| Failure::from_error(&error))?;
     Ok(Arc::new(keys))
 }
 
 /// One sentence about what a crash left behind.
 fn said(recovery: &trail::Recovery) {
     let trail::Recovery { truncated, commands, sessions, unsealed } = recovery;
-    let torn = if truncated.is_some() { ", and an unfinished record at the journal's end was cut off" } else { "" };
+    let torn =
+        if truncated.is_some() { ", and an unfinished record at the journal's end was cut off" } else { "" };
     if *commands + *sessions > 0 || truncated.is_some() {
         tracing::warn!(
             "the gateway did not stop in order: {commands} commands got the outcome unknown, {sessions} sessions an \

@@ -48,7 +48,9 @@ impl Sockets {
         let web_files = settings.web.cert.as_deref().zip(settings.web.key.as_deref());
         let tls = match postgres_plan.protection {
             Protection::Plain => None,
-            Protection::Offered | Protection::Required => Some(certificates.identity(postgres_files)?.postgres()?),
+            Protection::Offered | Protection::Required => {
+                Some(certificates.identity(postgres_files)?.postgres()?)
+            }
         };
         let web_tls = match web_plan.protection {
             Protection::Plain => None,
@@ -58,6 +60,7 @@ impl Sockets {
         let ca_file = if postgres_files.is_none() { certificates.ca_file() } else { None };
         let control = control_socket(&data::control_socket(data.path()))?;
         let addresses = Addresses {
+            host: settings.node.hosts.first().cloned(),
             postgres: Some(postgres_at.to_string()),
             web: Some(web_at.to_string()),
             control: Some(data::control_socket(data.path()).display().to_string()),
@@ -113,14 +116,20 @@ pub fn remove_traces(data: &DataDir) {
 }
 
 fn bind(section: &str, plan: &ListenerPlan) -> Result<(TcpListener, SocketAddr), Failure> {
-    open_tcp(plan.address).and_then(|socket| socket.local_addr().map(|address| (socket, address))).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => format!("another program listens there; choose another {section}.listen (or --{section}-listen)"),
-            io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned(),
-            _ => format!("check {section}.listen: it has to be an address of this machine"),
-        };
-        Failure::new(format!("can't listen on {}: {error}", plan.address), advice)
-    })
+    open_tcp(plan.address).and_then(|socket| socket.local_addr().map(|address| (socket, address))).map_err(
+        |error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse => format!(
+                    "another program listens there; choose another {section}.listen (or --{section}-listen)"
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned()
+                }
+                _ => format!("check {section}.listen: it has to be an address of this machine"),
+            };
+            Failure::new(format!("can't listen on {}: {error}", plan.address), advice)
+        },
+    )
 }
 
 /// As `TcpListener::bind`, with a longer queue and, on `[::]`, for IPv4 as well.
@@ -194,6 +203,9 @@ impl<'a> Certificates<'a> {
     }
 
     fn ca_file(&self) -> Option<String> {
-        self.own.as_ref().map(|own: &OwnAuthority| -> &PathBuf { &own.ca_file }).map(|path| path.display().to_string())
+        self.own
+            .as_ref()
+            .map(|own: &OwnAuthority| -> &PathBuf { &own.ca_file })
+            .map(|path| path.display().to_string())
     }
 }

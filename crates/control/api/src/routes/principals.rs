@@ -30,9 +30,9 @@ pub(super) fn one(kind: PrincipalKind) -> MethodRouter<Control> {
         view(&control, kind, &name).map(Json)
     })
     .delete(
-        move |Administrator(caller): Administrator, State(control): State<Control>, Named(name): Named<Name>| {
-            remove(kind, caller, control, name)
-        },
+        move |Administrator(caller): Administrator,
+              State(control): State<Control>,
+              Named(name): Named<Name>| { remove(kind, caller, control, name) },
     )
 }
 
@@ -47,7 +47,9 @@ pub(super) fn rotate(kind: PrincipalKind) -> MethodRouter<Control> {
 
 pub(super) fn set_disabled(kind: PrincipalKind, disabled: bool) -> MethodRouter<Control> {
     post(
-        move |Administrator(caller): Administrator, State(control): State<Control>, Named(name): Named<Name>| async move {
+        move |Administrator(caller): Administrator,
+              State(control): State<Control>,
+              Named(name): Named<Name>| async move {
             let changed = name.clone();
             control.change(&caller, move |edit| edit.set_disabled(kind, &changed, disabled)).await?;
             view(&control, kind, &name).map(Json)
@@ -85,7 +87,8 @@ async fn mint_anew(
     let grace_us = request.grace_s.min(MAX_GRACE_S).saturating_mul(1_000_000);
     let old_until = Timestamp(Timestamp::now().0.saturating_add(grace_us));
     let changed = name.clone();
-    let minted = control.change(&caller, move |edit| edit.rotate(kind, &changed, expires_at, old_until)).await?;
+    let minted =
+        control.change(&caller, move |edit| edit.rotate(kind, &changed, expires_at, old_until)).await?;
     Ok(Json(shown(&control, kind, &name, &minted)?))
 }
 
@@ -107,7 +110,8 @@ fn all(control: &Control, kind: PrincipalKind) -> Vec<PrincipalView> {
     let now = Timestamp::now();
     let snapshot = control.gatehouse.snapshot();
     let found = snapshot.principals.values().filter(|principal| principal.kind == kind);
-    let mut principals: Vec<PrincipalView> = found.map(|principal| PrincipalView::of(principal, now)).collect();
+    let mut principals: Vec<PrincipalView> =
+        found.map(|principal| PrincipalView::of(principal, now)).collect();
     principals.sort_by(|one, other| one.name.cmp(&other.name));
     principals
 }

@@ -14,7 +14,8 @@ use crate::types::{AddTarget, Removed, TargetTest, TargetView};
 
 pub(super) async fn list(_: Insider, State(control): State<Control>) -> Json<Vec<TargetView>> {
     let snapshot = control.gatehouse.snapshot();
-    let mut targets: Vec<TargetView> = snapshot.targets.values().map(|target| TargetView::of(target)).collect();
+    let mut targets: Vec<TargetView> =
+        snapshot.targets.values().map(|target| TargetView::of(target)).collect();
     targets.sort_by(|one, other| one.name.cmp(&other.name));
     Json(targets)
 }
@@ -65,11 +66,12 @@ fn view(control: &Control, name: &Name) -> Result<TargetView, Problem> {
 }
 
 fn new_target(request: AddTarget) -> Result<NewTarget, Problem> {
-    let url: TargetUrl = request
-        .url
-        .parse()
-        .map_err(|error: store::TargetUrlError| {
-            Problem::from_sentence(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string())
-        })?;
+    let url: TargetUrl = request.url.parse().map_err(|error: store::TargetUrlError| {
+        let mut problem = Problem::from_sentence(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string());
+        if problem.advice.is_empty() {
+            "write it as the client library does".clone_into(&mut problem.advice);
+        }
+        problem
+    })?;
     Ok(NewTarget { name: request.name, url, labels: request.labels, allow: request.allow })
 }

@@ -59,7 +59,9 @@ pub(super) async fn list(
             }
         }
         let what = json!({ "read": "list", "filters": filters, "count": count });
-        control.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        control
+            .note(Kind::TrailRead, &caller, &what)
+            .map_err(|error| Problem::unrecorded(error.in_full()))?;
         Ok(lines)
     })
     .await?;
@@ -75,7 +77,9 @@ pub(super) async fn show(
     blocking(move || {
         let entry = fresh_reader(&control)?.show(id).map_err(unreadable)?;
         let what = json!({ "read": "show", "entry": id });
-        control.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        control
+            .note(Kind::TrailRead, &caller, &what)
+            .map_err(|error| Problem::unrecorded(error.in_full()))?;
         Ok(Json(entry))
     })
     .await
@@ -99,7 +103,9 @@ pub(super) async fn tail(
     let from = blocking(move || {
         let from = fresh_reader(&started)?.len().map_err(unreadable)?;
         let what = json!({ "read": "tail", "filters": filters, "from_leaf": from });
-        started.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        started
+            .note(Kind::TrailRead, &caller, &what)
+            .map_err(|error| Problem::unrecorded(error.in_full()))?;
         Ok(from)
     })
     .await?;
@@ -119,7 +125,12 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(stream)).into_response())
 }
 
-fn follow(control: &Control, wanted: &Wanted, mut from: u64, lines: &mpsc::Sender<Bytes>) -> Result<(), Problem> {
+fn follow(
+    control: &Control,
+    wanted: &Wanted,
+    mut from: u64,
+    lines: &mpsc::Sender<Bytes>,
+) -> Result<(), Problem> {
     let (data, keys) = place(control);
     let mut reader = Reader::open(&data, Some(keys)).map_err(unreadable)?;
     let (mut left, mut quiet) = (wanted.limit, 0);
