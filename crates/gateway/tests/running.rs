@@ -1,5 +1,7 @@
 //! The program itself: with a gateway that runs, and without one.
 
+#![expect(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 

@@ -1,5 +1,7 @@
 //! What a settings file may say, and what is said when it says something else.
 
+#![expect(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 use std::path::Path;
 
 use gateway::settings::{Protection, Settings};

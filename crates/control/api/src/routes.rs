@@ -26,7 +26,6 @@ const MAX_BODY: usize = 1 << 20;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The API, the same on every listener.
-#[must_use]
 pub fn router(control: Control) -> Router {
     let mut router = Router::new()
         .route("/v1/health", get(health::bare))

@@ -78,7 +78,7 @@ pub async fn serve(listener: Listener, router: Router, connections: usize, mut s
                     match tokio::time::timeout(TLS_HANDSHAKE_DEADLINE, tls.accept(stream)).await {
                         Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
                         Ok(Err(error)) => {
-                            tracing::debug!(%error, ?peer, "a TLS handshake with the API failed")
+                            tracing::debug!(%error, ?peer, "a TLS handshake with the API failed");
                         }
                         Err(_) => tracing::debug!(?peer, "a TLS handshake with the API took too long"),
                     }

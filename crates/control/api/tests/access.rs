@@ -1,5 +1,7 @@
 //! Who may do what: every route for every kind of caller, as one reviewed table; and that it is recorded.
 
+#![expect(clippy::unwrap_used, reason = "tests say plainly what they expect")]
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -32,6 +32,7 @@ pub struct Shared {
 
 /// Every command.
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for the life of the program")]
 pub enum Command {
     /// Run a gateway in the foreground
     Up(Up),

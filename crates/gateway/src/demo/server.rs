@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Server {
         &mut self,
         tools: &Tools,
         home: &Path,
-        log: &PathBuf,
+        log: &Path,
         patience: Duration,
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;

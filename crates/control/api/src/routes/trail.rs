@@ -47,8 +47,8 @@ pub(super) async fn list(
         let mut reader = fresh_reader(&control)?;
         let mut lines = Vec::new();
         let mut count = 0u64;
-        for entry in reader.entries(&wanted.filter).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
+        for entry in reader.entries(&wanted.filter).map_err(|error| unreadable(&error))? {
+            let entry = entry.map_err(|error| unreadable(&error))?;
             if !wanted.admits(&entry) {
                 continue;
             }
@@ -75,7 +75,7 @@ pub(super) async fn show(
     Named(id): Named<EntryId>,
 ) -> Result<Json<Entry>, Problem> {
     blocking(move || {
-        let entry = fresh_reader(&control)?.show(id).map_err(unreadable)?;
+        let entry = fresh_reader(&control)?.show(id).map_err(|error| unreadable(&error))?;
         let what = json!({ "read": "show", "entry": id });
         control
             .note(Kind::TrailRead, &caller, &what)
@@ -101,7 +101,7 @@ pub(super) async fn tail(
     })?;
     let started = control.clone();
     let from = blocking(move || {
-        let from = fresh_reader(&started)?.len().map_err(unreadable)?;
+        let from = fresh_reader(&started)?.len().map_err(|error| unreadable(&error))?;
         let what = json!({ "read": "tail", "filters": filters, "from_leaf": from });
         started
             .note(Kind::TrailRead, &caller, &what)
@@ -132,10 +132,11 @@ fn follow(
     lines: &mpsc::Sender<Bytes>,
 ) -> Result<(), Problem> {
     let (data, keys) = place(control);
-    let mut reader = Reader::open(&data, Some(keys)).map_err(unreadable)?;
+    let mut reader = Reader::open(&data, Some(keys)).map_err(|error| unreadable(&error))?;
     let (mut left, mut quiet) = (wanted.limit, 0);
     while !lines.is_closed() && !*control.stop.borrow() && left > 0 {
-        let (entries, next) = reader.follow(from, &wanted.filter, GLANCE).map_err(unreadable)?;
+        let (entries, next) =
+            reader.follow(from, &wanted.filter, GLANCE).map_err(|error| unreadable(&error))?;
         from = next;
         quiet += 1;
         for entry in entries.iter().filter(|entry| wanted.admits(entry)) {
@@ -166,7 +167,7 @@ fn fresh_reader(control: &Control) -> Result<Reader, Problem> {
         tracing::warn!(error = error.in_full(), "the trail is read without its newest records");
     }
     let (data, keys) = place(control);
-    Reader::open(&data, Some(keys)).map_err(unreadable)
+    Reader::open(&data, Some(keys)).map_err(|error| unreadable(&error))
 }
 
 fn place(control: &Control) -> (PathBuf, Arc<dyn KeyWrap>) {
@@ -185,7 +186,7 @@ fn with_break(mut line: Vec<u8>) -> Bytes {
 }
 
 /// What the trail's reader says, as the caller sees it.
-fn unreadable(error: TrailError) -> Problem {
+fn unreadable(error: &TrailError) -> Problem {
     let status = match error {
         TrailError::NoEntry(_) | TrailError::NoSession(_) => StatusCode::NOT_FOUND,
         _ => return Problem::internal(error.in_full()),
