@@ -161,10 +161,16 @@ fn control_socket(path: &Path) -> Result<UnixListener, Failure> {
         }
         Err(_) => {}
     }
-    // The directory has mode 0700, so nobody can be quicker than the next line.
-    let socket = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    // Made under another name and moved: whoever sees the socket under its own can connect to it, and nobody else.
+    let unready = path.with_extension("sock.new");
+    match std::fs::remove_file(&unready) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let socket = UnixListener::bind(&unready).map_err(failed)?;
+    std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
+    std::fs::rename(&unready, path).map_err(failed)?;
     Ok(socket)
 }
 
