@@ -50,12 +50,14 @@ TERMINATE = message(b"X")
 
 class Raw(Session):
     """One session. With `tls` it asks for TLS, with `direct` it begins with it. `parameters` go into the start-up packet;
-    with `login=False` nothing is sent but what TLS takes."""
+    with `login=False` nothing is sent but what TLS takes. `source` is the address to come from."""
 
     def __init__(
-        self, endpoint, database, tls=False, direct=False, protocol=PROTOCOL_3_0, login=True, timeout=30, **parameters
-    ):
-        self.socket = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout)
+        self, endpoint, database, tls=False, direct=False, protocol=PROTOCOL_3_0, login=True, timeout=30, source=None,
+        **parameters,
+    ):  # fmt: skip
+        here = (source, 0) if source else None
+        self.socket = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout, source_address=here)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.protocol, self.parameters = protocol, parameters
         self.key = None
