@@ -53,17 +53,32 @@ def free_port():
 
 def wait_for_port(port, process, log, seconds=60):
     """Returns once `port` accepts; raises with the end of `log` when `process` dies or time runs out."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    def accepts():
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
         except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
+            return False
+        return True
+
+    wait_until(accepts, f"accept on port {port}", process, log, seconds)
+
+
+def wait_for_file(path, process, log, seconds=60):
+    """The same for a file, a socket for instance."""
+    wait_until(path.exists, f"make {path.name}", process, log, seconds)
+
+
+def wait_until(condition, what, process, log, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
     tail = Path(log).read_text(errors="replace")[-2000:]
-    raise HarnessError(f"{Path(process.args[0]).name} does not accept on port {port}:\n{tail}")
+    raise HarnessError(f"{Path(process.args[0]).name} does not {what}:\n{tail}")
 
 
 def stop(process, seconds=10):

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import Endpoint, HarnessError, free_port, needed, stop, wait_for_port
+from . import Endpoint, HarnessError, free_port, needed, stop, wait_for_file, wait_for_port
 from .postgres import PASSWORD, SUPERUSER, make_certificate, unprivileged
 
 
@@ -186,6 +186,7 @@ class Trailgate(Road):
         )
         self.data = self.home / "data"
         self.launch([self.binary, "up", "--config", config, "--data", self.data], cwd=self.home)
+        wait_for_file(self.data / "control.sock", self.process, self.home / "output.log")
         for database in self.databases:
             url = self.server.endpoint().url(database, "postgres") + "?sslmode=disable"
             self.run("target", "add", database, url)
