@@ -101,6 +101,15 @@ class Raw(Session):
             if tag == b"E":
                 return fields(body)
 
+    def error_or_ready(self):
+        """The fields of the next ErrorResponse; None if ReadyForQuery comes first."""
+        while True:
+            tag, body = self._message()
+            if tag == b"E":
+                return fields(body)
+            if tag == b"Z":
+                return None
+
     def is_closed(self):
         """Whether the other side has closed; reads what it sent before."""
         try:
