@@ -10,8 +10,9 @@ use crate::cli::Failure;
 /// Where a gateway keeps everything unless told.
 pub const DEFAULT: &str = "./trailgate-data";
 
-/// Longest path of a Unix socket that the kernel takes, in bytes (`sun_path`, with its NUL).
-const MAX_SOCKET_PATH: usize = 107;
+/// Longest path of the control socket, in bytes: what the kernel takes (`sun_path` without its NUL), less the `.new` of
+/// the name under which it is made.
+const MAX_SOCKET_PATH: usize = 107 - ".new".len();
 
 /// The control socket of a data directory.
 #[must_use]

@@ -37,6 +37,7 @@ fn every_command_of_the_contract_is_there() {
         "trailgate trail list --principal p --target t --kind command --class write --status ok --since 1h --until 2026-11-23 --grep x --session 00000000000000000000000000 --limit 1",
         "trailgate trail tail --kind command",
         "trailgate trail show 00000000000000000000000000-3",
+        "trailgate trail erase 00000000000000000000000000 --reason GDPR-17",
         "trailgate trail verify --data d",
         "trailgate doctor --wait --timeout 5s --json",
     ] {

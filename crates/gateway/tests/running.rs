@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use gateway::tls::OwnAuthority;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -16,9 +17,14 @@ struct Gateway {
 
 impl Gateway {
     fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, arguments: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_trailgate"))
             .args(["up", "--postgres-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(data.with_extension("log")).unwrap())
             .spawn()
@@ -193,6 +199,54 @@ fn over_the_web_listener_a_token_decides() {
     assert_eq!(wrong.status.code(), Some(1));
     let missing = over_web("", &["target", "list"]);
     assert!(stderr(&missing).contains("TRAILGATE_TOKEN"));
+    drop(gateway);
+}
+
+#[test]
+fn the_web_listener_speaks_tls_that_its_own_authority_vouches_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, settings) = (temp.path().join("data"), temp.path().join("trailgate.toml"));
+    std::fs::write(&settings, "[web]\ntls = \"required\"\n").unwrap();
+    let gateway = Gateway::start_with(&data, &["--config", settings.to_str().unwrap()]);
+    let addresses: Value =
+        serde_json::from_slice(&std::fs::read(data.join("addresses.json")).unwrap()).unwrap();
+    let root = done(&data, &["person", "add", "root", "--role", "administrator"]);
+    let over_tls = |authority: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_trailgate"))
+            .args(["person", "list", "--json"])
+            .env("TRAILGATE_URL", format!("https://{}", addresses["web"].as_str().unwrap()))
+            .env("TRAILGATE_TOKEN", root.trim())
+            .env("TRAILGATE_CA", authority)
+            .output()
+            .unwrap()
+    };
+    let listed = over_tls(&data.join("tls/ca.pem"));
+    assert_eq!(objects(&stdout(&listed))[0]["name"], "root", "{}", stderr(&listed));
+    let other = OwnAuthority::open(temp.path(), "other").unwrap();
+    assert!(stderr(&over_tls(&other.ca_file)).contains("certificate was not accepted"));
+    drop(gateway);
+}
+
+#[test]
+fn followers_see_entries_as_they_come() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let gateway = Gateway::start(&data);
+    let follower = Command::new(env!("CARGO_BIN_EXE_trailgate"))
+        .args(["trail", "tail", "--json", "--kind", "control.changed", "--limit", "2"])
+        .env("TRAILGATE_DATA", &data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The reading is recorded when the follower is in place.
+    while done(&data, &["trail", "--json", "--kind", "trail.read", "--grep", "tail"]).is_empty() {}
+    for name in ["alice", "bob"] {
+        done(&data, &["person", "add", name]);
+    }
+    let followed = follower.wait_with_output().unwrap();
+    let names: Vec<Value> =
+        objects(&stdout(&followed)).iter().map(|entry| entry["event"]["name"].clone()).collect();
+    assert_eq!((names, followed.status.code()), (vec!["alice".into(), "bob".into()], Some(0)));
     drop(gateway);
 }
 

@@ -37,7 +37,8 @@ pub fn router(control: Control) -> Router {
         .route("/v1/targets/{name}/test", post(targets::test))
         .route("/v1/trail", get(trail::list))
         .route("/v1/trail/tail", get(trail::tail))
-        .route("/v1/trail/{id}", get(trail::show));
+        .route("/v1/trail/{id}", get(trail::show))
+        .route("/v1/trail/sessions/{session}/erase", post(trail::erase));
     for kind in principals::KINDS {
         router = router
             .route(&format!("/v1/{kind}s"), principals::collection(kind))

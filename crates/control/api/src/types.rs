@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use identity::{CredentialState, Role};
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    CredentialId, Name, NodeId, PrincipalId, PrincipalKind, SessionId, TargetId, TargetKind, Timestamp,
+    CredentialId, EntryId, Name, NodeId, PrincipalId, PrincipalKind, SessionId, TargetId, TargetKind,
+    Timestamp,
 };
 
 /// A target, without its secrets.
@@ -213,6 +214,23 @@ impl std::fmt::Debug for Minted {
 pub struct Removed {
     /// What it was called.
     pub name: Name,
+}
+
+/// Asks for the payloads of a session to be destroyed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erase {
+    /// Why; stands in the trail.
+    pub reason: String,
+}
+
+/// A session whose payloads nobody can read any more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erased {
+    /// Which.
+    pub session: SessionId,
+    /// The entry that says so.
+    pub entry: EntryId,
 }
 
 /// An open session.

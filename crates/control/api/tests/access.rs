@@ -189,7 +189,7 @@ async fn the_table_of_who_may_do_what() {
     let house = house(temp.path());
     let nothing = json!({});
     // What changes something does so in an order in which each caller who may finds it possible.
-    let routes: [(&str, &str, Value); 22] = [
+    let routes: [(&str, &str, Value); 23] = [
         ("GET", "/v1/health", nothing.clone()),
         ("GET", "/v1/status", nothing.clone()),
         ("GET", "/v1/targets", nothing.clone()),
@@ -211,14 +211,15 @@ async fn the_table_of_who_may_do_what() {
         ("GET", "/v1/trail", nothing.clone()),
         ("GET", "/v1/trail/tail", nothing.clone()),
         ("GET", "/v1/trail/00000000000000000000000000-1", nothing.clone()),
+        ("POST", "/v1/trail/sessions/00000000000000000000000000/erase", json!({"reason": "asked for"})),
         ("GET", "/v1/nothing", nothing.clone()),
     ];
-    let mut table = format!("{:44}", "");
+    let mut table = format!("{:62}", "");
     for caller in CALLERS {
         table.push_str(&format!("{caller:>15}"));
     }
     for (method, path, body) in &routes {
-        table.push_str(&format!("\n{:44}", format!("{method} {}", path.split('?').next().unwrap())));
+        table.push_str(&format!("\n{:62}", format!("{method} {}", path.split('?').next().unwrap())));
         for caller in CALLERS {
             let fresh = format!("new-{}", caller.replace(' ', "-"));
             let body: Value = serde_json::from_str(&body.to_string().replace("NEW", &fresh)).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use vocabulary::{EntryId, Name};
+use vocabulary::{EntryId, Name, SessionId};
 
 use super::filters::FilterArgs;
 
@@ -218,6 +218,14 @@ pub enum TrailCommand {
     Show {
         /// Its id, as `trail list` shows it
         id: EntryId,
+    },
+    /// Destroy the payloads of a session (commands, parameters, messages) for good; its entries still verify
+    Erase {
+        /// The session, as its entries name it
+        session: SessionId,
+        /// Why; stands in the trail
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Check offline that every entry, tile, checkpoint and payload holds
     Verify,

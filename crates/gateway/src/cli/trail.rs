@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use api::filters::{DEFAULT_LIMIT, Filters};
+use api::types::{Erase, Erased};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use trail::Reader;
@@ -19,6 +20,14 @@ pub async fn run(shared: &Shared, client: &Client, data: &Path, trail: Trail) ->
         Some(TrailCommand::List(filters)) => list(shared, client, data, &filters).await,
         Some(TrailCommand::Tail(filters)) => tail(shared, client, &filters).await,
         Some(TrailCommand::Show { id }) => show(shared, client, data, id).await,
+        Some(TrailCommand::Erase { session, reason }) => {
+            let path = format!("/v1/trail/sessions/{session}/erase");
+            let erased: Erased = client.post(&path, &Erase { reason }).await?;
+            if shared.json {
+                return output::json(&erased);
+            }
+            output::line(&format!("the payloads of session {session} are destroyed (entry {})", erased.entry))
+        }
         Some(TrailCommand::Verify) => verify::verify(data, shared.json),
     }
 }

@@ -13,16 +13,20 @@ use futures_util::stream;
 use serde_json::json;
 use tokio::sync::mpsc;
 use trail::{Entry, KeyWrap, Reader, TrailError};
-use vocabulary::{EntryId, Kind};
+use vocabulary::{EntryId, Kind, SessionId};
 
-use crate::caller::Auditor;
+use crate::caller::{Administrator, Auditor};
 use crate::control::{Control, blocking};
-use crate::extract::{Named, Params};
+use crate::extract::{Body as RequestBody, Named, Params};
 use crate::filters::{Filters, Wanted};
 use crate::problem::Problem;
+use crate::types::{Erase, Erased};
 
 /// Media type of JSON lines.
 const JSON_LINES: &str = "application/jsonl";
+
+/// Longest reason of an erasure, in bytes.
+const MAX_REASON: usize = 1024;
 
 /// How long reading waits for what was recorded just before to be sealed. After that it shows what is.
 const FRESHNESS: Duration = Duration::from_secs(2);
@@ -125,6 +129,29 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(stream)).into_response())
 }
 
+/// Destroys the key of a session's payloads; its entries and their proofs stay.
+pub(super) async fn erase(
+    Administrator(caller): Administrator,
+    State(control): State<Control>,
+    Named(session): Named<SessionId>,
+    RequestBody(Erase { reason }): RequestBody<Erase>,
+) -> Result<Json<Erased>, Problem> {
+    let reason = reason.trim().to_owned();
+    if reason.is_empty() || reason.len() > MAX_REASON {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("an erasure needs a reason of at most {MAX_REASON} bytes"),
+            "say who asked for it and why: it stands in the trail",
+        ));
+    }
+    blocking(move || {
+        let erased = control.trail.erase(session, Some(caller.who), Some(caller.client), &reason);
+        let entry = erased.map_err(|error| unreadable(&error))?;
+        Ok(Json(Erased { session, entry }))
+    })
+    .await
+}
+
 fn follow(
     control: &Control,
     wanted: &Wanted,
@@ -189,6 +216,7 @@ fn with_break(mut line: Vec<u8>) -> Bytes {
 fn unreadable(error: &TrailError) -> Problem {
     let status = match error {
         TrailError::NoEntry(_) | TrailError::NoSession(_) => StatusCode::NOT_FOUND,
+        TrailError::SessionOpen(_) | TrailError::AlreadyErased(_) => StatusCode::CONFLICT,
         _ => return Problem::internal(error.in_full()),
     };
     Problem::from_sentence(status, &error.to_string())
