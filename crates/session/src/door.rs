@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use identity::{Principal, Rejected};
 use tokio::io::{AsyncRead, AsyncWrite};
+use trail::NewEvent;
 use trail::record::EndReason;
 use vocabulary::{ClientInfo, Kind, Name, Timestamp, Where, Who};
 
@@ -109,7 +110,14 @@ impl Door {
         let what = serde_json::json!({ "claimed": shown, "reason": rejected.to_string() });
         self.house
             .trail
-            .note(Kind::AuthFailed, None, Some(self.client.clone()), &what)
+            .node_session()
+            .record_at_once(NewEvent {
+                kind: Kind::AuthFailed,
+                actor: None,
+                client: Some(self.client.clone()),
+                subject: None,
+                what: what.to_string(),
+            })
             .map(drop)
             .map_err(|error| NotRecorded::new(&error))
     }
@@ -186,7 +194,14 @@ impl Identified {
         self.door
             .house
             .trail
-            .note(Kind::AuthFailed, Some((*self.who).clone()), Some(self.door.client.clone()), &what)
+            .node_session()
+            .record_at_once(NewEvent {
+                kind: Kind::AuthFailed,
+                actor: Some((*self.who).clone()),
+                client: Some(self.door.client.clone()),
+                subject: None,
+                what: what.to_string(),
+            })
             .map(drop)
             .map_err(|error| NotRecorded::new(&error))
     }
@@ -210,6 +225,11 @@ impl Opening {
     #[must_use]
     pub fn target(&self) -> &Arc<Target> {
         &self.target
+    }
+
+    /// What is known of the client; a protocol fills in what it learns.
+    pub const fn client_mut(&mut self) -> &mut ClientInfo {
+        &mut self.identified.door.client
     }
 
     /// As [`Identified`], to turn it away after all.

@@ -81,6 +81,7 @@ impl FromRequestParts<Control> for Caller {
                     application,
                     task: None,
                     tls: tls.then(|| "TLS".to_owned()),
+                    ..ClientInfo::default()
                 };
                 let presented = parts.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
                 Self::by_bearer(control, presented, client)
@@ -132,8 +133,7 @@ impl Caller {
             client: ClientInfo {
                 addr: format!("unix:uid={uid},pid={pid}"),
                 application,
-                task: None,
-                tls: None,
+                ..ClientInfo::default()
             },
             administers: true,
             audits: true,

@@ -150,7 +150,7 @@ fn start(session: SessionId, number: u64) -> Result<SessionStart, Box<dyn Error>
             credential: CredentialId::from_bytes([4; 16]),
             proven_by: ProvenBy::ScramSha256,
         },
-        client: ClientInfo { addr: "10.0.0.7:51234".into(), application: None, task: None, tls: None },
+        client: ClientInfo { addr: "10.0.0.7:51234".into(), ..ClientInfo::default() },
         target: Where {
             id: TargetId::from_bytes([6; 16]),
             name: "orders".parse()?,

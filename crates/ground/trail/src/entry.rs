@@ -1,5 +1,7 @@
 //! An entry as people and programs see it: the JSON view.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vocabulary::{
@@ -78,6 +80,9 @@ pub struct EntryClient {
     /// TLS version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// Settings that it asked for as the session began, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// How application and task are known.
     pub certainty: Certainty,
 }

@@ -27,6 +27,9 @@ pub enum TrailError {
     /// The key that signs checkpoints could not be read, made or written.
     #[error("could not use the key that signs the trail's checkpoints")]
     Key(#[from] ledger::KeyError),
+    /// There is a ledger, but the key that signed it is gone.
+    #[error("{} is gone, but the ledger that it signed is here; put a backup of it in its place", .0.display())]
+    SigningKeyLost(PathBuf),
     /// The vault failed.
     #[error("could not use the payload vault")]
     Vault(#[from] VaultError),

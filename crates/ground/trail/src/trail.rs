@@ -104,7 +104,13 @@ impl Trail {
         layout.create()?;
         let signer = match settings.signer {
             Some(signer) => signer,
-            None => Box::new(Ed25519Signer::load_or_generate(&settings.origin, &layout.signing_key())?),
+            None => {
+                // A new key would not fit the ledger that is there, and its name would hide the old one's.
+                if !layout.signing_key().exists() && layout.ledger().join("checkpoint").exists() {
+                    return Err(TrailError::SigningKeyLost(layout.signing_key()));
+                }
+                Box::new(Ed25519Signer::load_or_generate(&settings.origin, &layout.signing_key())?)
+            }
         };
         let verifier = signer.verifier().clone();
         layout.write_vkey(&verifier)?;

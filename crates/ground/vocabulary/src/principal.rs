@@ -1,5 +1,6 @@
 //! Who runs a command, and how that is known.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -158,6 +159,9 @@ pub struct ClientInfo {
     pub task: Option<String>,
     /// Negotiated TLS version, or `None` on a plain connection.
     pub tls: Option<String>,
+    /// Settings that the client asked the target for as the session began, by name: a role, a search path. They
+    /// change what its commands mean.
+    pub settings: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

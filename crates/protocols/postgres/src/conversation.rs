@@ -21,7 +21,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -125,6 +125,28 @@ struct Statement {
     prepares: Option<PreparedStatement>,
     /// OIDs of its parameters, big-endian, as the client declared or the target described them.
     types: RefCell<Box<[u8]>>,
+    /// Its share of [`limits::MAX_PREPARED_BYTES`], given back when it is dropped.
+    _charge: Option<Charge>,
+}
+
+/// Bytes that a prepared statement holds of its session's allowance.
+#[derive(Debug)]
+struct Charge {
+    held: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(held: &Rc<Cell<usize>>, bytes: usize) -> Self {
+        held.set(held.get() + bytes);
+        Self { held: Rc::clone(held), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.bytes);
+    }
 }
 
 /// A portal: a statement with parameters. Its command is judged when it is bound, since planning can run functions.
@@ -192,6 +214,8 @@ pub struct Conversation<P> {
     /// The target has said why it will close the connection.
     target_said_goodbye: bool,
     params: ParamsBuf,
+    /// Bytes that prepared statements hold.
+    prepared_bytes: Rc<Cell<usize>>,
 }
 
 impl<P> Conversation<P> {
@@ -219,6 +243,7 @@ impl<P> Conversation<P> {
             target_body: 0,
             target_said_goodbye: false,
             params: ParamsBuf::new(),
+            prepared_bytes: Rc::default(),
         };
         for (name, value) in parameters {
             conversation.set_parameter(name, value);

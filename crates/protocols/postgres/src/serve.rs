@@ -1,5 +1,6 @@
 //! One connection from its first byte to its last: login, target, relay, and the last words.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::stream::Stream;
 use crate::upstream::{Connector, Upstream, UpstreamError};
 use crate::wire::error_response::Report;
 use crate::wire::packet;
+use crate::wire::startup::options::Setting;
+
+/// Longest that the value of a setting is kept, in characters. The startup packet bounds how many there are.
+const MAX_SETTING_CHARS: usize = 1024;
 
 /// How long the client may take to read the greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +64,8 @@ impl Protocol for Postgres {
 impl Postgres {
     /// Connects a guest with its target, and relays.
     async fn host(&self, guest: Guest) -> Ended {
-        let Guest { stream, opening, protocol, wish, settings, pending, .. } = guest;
+        let Guest { stream, mut opening, protocol, wish, settings, pending, .. } = guest;
+        opening.client_mut().settings = shown(&settings);
         let target = Arc::clone(opening.target());
         let upstream = match Box::pin(self.connector.connect(&target, &wish)).await {
             Ok(upstream) => upstream,
@@ -131,6 +137,12 @@ impl Postgres {
         };
         farewell(stream, &last_word).await;
     }
+}
+
+/// What the client asks for at start, as the trail shows it: a later value of the same name wins, as at the server.
+fn shown(settings: &[Setting]) -> BTreeMap<String, String> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).chars().take(MAX_SETTING_CHARS).collect();
+    settings.iter().map(|setting| (setting.name.clone(), text(&setting.value))).collect()
 }
 
 /// Completes what the target said at login with what is the gateway's to say.

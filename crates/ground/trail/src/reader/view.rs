@@ -114,6 +114,7 @@ fn client(info: ClientInfo) -> EntryClient {
         application: info.application,
         task: info.task,
         tls: info.tls,
+        settings: info.settings,
         certainty: Certainty::Asserted,
     }
 }

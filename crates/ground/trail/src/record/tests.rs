@@ -23,8 +23,8 @@ fn session_start() -> SessionStart {
             addr: "10.0.0.7:51234".into(),
             application: Some("psql".into()),
             task: None,
-            tls: None,
-        },
+            ..ClientInfo::default()
+},
         target: Where {
             id: TargetId::from_bytes([5; 16]),
             name: "orders".parse().unwrap(),

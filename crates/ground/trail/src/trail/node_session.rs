@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aws_lc_rs::rand;
-use journal::{Batch, Journal};
+use journal::{Batch, Journal, Position};
 use vocabulary::{ClientInfo, EntryId, Kind, NodeId, SessionId, Timestamp, Who};
 
 use super::lock;
@@ -54,21 +54,32 @@ impl NodeSession {
     /// # Errors
     /// [`TrailError::Append`]: what the event speaks of must not happen.
     pub fn record(&self, event: NewEvent) -> Result<EntryId, TrailError> {
-        let position = {
-            let mut next = lock(&self.next);
-            let seq = (*next).ok_or(journal::AppendError::Closed)?;
-            let NewEvent { kind, actor, client, subject, what } = event;
-            let at = Timestamp::now();
-            let record = Event { session: self.id, seq, at, kind, actor, client, subject, what };
-            let mut batch = Batch::new();
-            Record::Event(record).encode(&mut batch)?;
-            let position = self.journal.append(&mut batch)?;
-            // A refused number is used again: the session has no gap.
-            *next = Some(seq + 1);
-            (position, EntryId { session: self.id, seq })
-        };
-        self.journal.wait_synced(position.0)?;
-        Ok(position.1)
+        let (position, id) = self.append_event(event)?;
+        self.journal.wait_synced(position)?;
+        Ok(id)
+    }
+
+    /// Records an event; returns once it survives the death of the process. For what happens on threads that carry
+    /// sessions, where a wait for the disk would be everybody's.
+    ///
+    /// # Errors
+    /// [`TrailError::Append`]: what the event speaks of must not happen.
+    pub fn record_at_once(&self, event: NewEvent) -> Result<EntryId, TrailError> {
+        self.append_event(event).map(|(_, id)| id)
+    }
+
+    fn append_event(&self, event: NewEvent) -> Result<(Position, EntryId), TrailError> {
+        let mut next = lock(&self.next);
+        let seq = (*next).ok_or(journal::AppendError::Closed)?;
+        let NewEvent { kind, actor, client, subject, what } = event;
+        let at = Timestamp::now();
+        let record = Event { session: self.id, seq, at, kind, actor, client, subject, what };
+        let mut batch = Batch::new();
+        Record::Event(record).encode(&mut batch)?;
+        let position = self.journal.append(&mut batch)?;
+        // A refused number is used again: the session has no gap.
+        *next = Some(seq + 1);
+        Ok((position, EntryId { session: self.id, seq }))
     }
 
     /// Ends the session. Later events are refused.

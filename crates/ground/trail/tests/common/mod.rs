@@ -92,8 +92,8 @@ impl<'a> Client<'a> {
                 addr: "10.0.0.7:51234".into(),
                 application: Some("psql".into()),
                 task: None,
-                tls: None,
-            },
+                ..ClientInfo::default()
+},
             target: Where {
                 id: TargetId::from_bytes([6; 16]),
                 name: target.parse().unwrap(),

@@ -8,11 +8,12 @@ use session::{Command, Known};
 use vocabulary::{Class, Facts};
 
 use super::limits::{
-    CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_SMALL_MESSAGE_BYTES, MAX_STATEMENT_BYTES,
+    CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_PREPARED_BYTES, MAX_SMALL_MESSAGE_BYTES,
+    MAX_STATEMENT_BYTES,
 };
 use super::names::Found;
 use super::running::{CommandKey, Overflow, Running};
-use super::{Conversation, Expected, Fault, Next, Portal, Recorder, Scan, Statement};
+use super::{Charge, Conversation, Expected, Fault, Next, Portal, Recorder, Scan, Statement};
 use crate::facts::{FactsCache, One, Understood};
 use crate::functions;
 use crate::wire::backend::Transaction;
@@ -115,7 +116,7 @@ impl<P> Conversation<P> {
         match tag {
             b'B' => return self.bind(body, total, recorder),
             b'E' => return self.execute(frontend::execute(body)?, total, recorder),
-            b'P' => return Ok(self.parse(&Parse::read(body)?, total, facts)),
+            b'P' => return self.parse(&Parse::read(body)?, total, facts),
             b'Q' => return self.query(body, total, recorder, facts),
             b'F' => return self.function_call(body, total, recorder),
             b'D' => self.queue.push_back(match Named::read("Describe", body)? {
@@ -150,9 +151,14 @@ impl<P> Conversation<P> {
         self.segment += 1;
     }
 
-    fn parse(&mut self, parse: &Parse<'_>, total: usize, facts: &mut FactsCache) -> Flow {
+    fn parse(&mut self, parse: &Parse<'_>, total: usize, facts: &mut FactsCache) -> Result<Flow, Fault> {
         if self.in_doubt() {
-            return Flow::Stalled;
+            return Ok(Flow::Stalled);
+        }
+        if self.prepared_bytes.get() + parse.text.len() > MAX_PREPARED_BYTES {
+            let limit = MAX_PREPARED_BYTES / (1024 * 1024);
+            let message = format!("this session's prepared statements have more than {limit} MiB: close some of them");
+            return Err(Fault::client("54000", message));
         }
         let (known, prepares) = match self.understand(parse.text, facts) {
             Understood::One(One { known, prepares, .. }) => (known, prepares),
@@ -161,10 +167,12 @@ impl<P> Conversation<P> {
             Understood::Many(_) => (unknown_of(facts), None),
         };
         let types = RefCell::new(parse.types.into());
-        let statement = Rc::new(Statement { text: parse.text.into(), known, prepares, types });
+        // The unnamed one is replaced by the next.
+        let charge = (!parse.name.is_empty()).then(|| Charge::new(&self.prepared_bytes, total));
+        let statement = Rc::new(Statement { text: parse.text.into(), known, prepares, types, _charge: charge });
         let opened = self.statements.open(parse.name, Rc::clone(&statement), self.segment);
         self.queue.push_back(Expected::Parse { name: parse.name.into(), opened, statement, bytes_in: total as u64 });
-        Flow::On
+        Ok(Flow::On)
     }
 
     fn bind<R: Recorder<Permit = P>>(
@@ -184,8 +192,7 @@ impl<P> Conversation<P> {
             Found::Missing => missing("prepared statement", bind.statement),
         };
         let whole = HEADER + body.len() == total;
-        let types: Box<[u8]> = statement.types.borrow().clone();
-        self.capture(&bind.values, &types, whole)?;
+        self.capture(&bind.values, &statement.types.borrow(), whole)?;
         let command = self.begin(&statement, total.min(HEADER + body.len()), recorder)?;
         if !whole {
             self.overflow(command, body);
@@ -293,7 +300,13 @@ impl<P> Conversation<P> {
         // The text is only needed later where the command prepares something; the intent has it already.
         let kept: Box<[u8]> = if keeps_text { text.into() } else { Box::default() };
         let types = RefCell::default();
-        let statement = Rc::new(Statement { text: kept, known: one.known, prepares: one.prepares, types });
+        let statement = Rc::new(Statement {
+            text: kept,
+            known: one.known,
+            prepares: one.prepares,
+            types,
+            _charge: None,
+        });
         let command = self.begin_text(&statement, text, bytes_in, recorder)?;
         self.queue.push_back(Expected::Statement { command });
         Ok(())
@@ -426,7 +439,7 @@ fn wanted(tag: u8, total: usize) -> Result<usize, Fault> {
 }
 
 pub(super) fn plain(text: &[u8], known: Rc<Known>) -> Statement {
-    Statement { text: text.into(), known, prepares: None, types: RefCell::default() }
+    Statement { text: text.into(), known, prepares: None, types: RefCell::default(), _charge: None }
 }
 
 fn unknown_of(facts: &FactsCache) -> Rc<Known> {

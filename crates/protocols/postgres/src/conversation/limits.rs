@@ -2,7 +2,10 @@
 
 /// Bytes of a `Query` or `Parse`, which have to be read whole before they can be judged. The journal keeps the text,
 /// so this stays below its largest frame.
-pub const MAX_STATEMENT_BYTES: usize = 32 * 1024 * 1024;
+pub const MAX_STATEMENT_BYTES: usize = 60 * 1024 * 1024;
+
+/// Bytes of text that the prepared statements of one session may hold together.
+pub const MAX_PREPARED_BYTES: usize = 128 * 1024 * 1024;
 
 /// Bytes of a `Bind` or `FunctionCall` that are kept in the trail; of a longer one the beginning is kept, and the
 /// SHA-256 of the whole with its outcome. The rest is passed on as it comes.

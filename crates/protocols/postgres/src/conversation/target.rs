@@ -295,6 +295,11 @@ impl<P> Conversation<P> {
                 self.undo(other);
                 self.unattached("DESCRIBE", &parts, recorder)
             }
+            // The session ends while no command is under way; its end tells of it.
+            Some(ready @ Expected::Ready { .. }) if received.is_fatal() => {
+                self.queue.push_front(ready);
+                Ok(())
+            }
             // What fails at the end of a segment: a deferred constraint when an implicit transaction commits.
             Some(ready @ Expected::Ready { .. }) => {
                 self.queue.push_front(ready);
@@ -452,6 +457,7 @@ impl<P> Conversation<P> {
                 known: Rc::new(Known::new(Arc::clone(&prepared.facts))),
                 prepares: None,
                 types: std::cell::RefCell::default(),
+                _charge: Some(super::Charge::new(&self.prepared_bytes, statement.text.len())),
             };
             self.statements.set(prepared.name.as_bytes(), Rc::new(inner));
         }

@@ -326,6 +326,15 @@ fn what_is_under_way_when_the_target_is_lost_is_unknown() {
 }
 
 #[test]
+fn a_target_that_ends_the_session_after_an_error_adds_no_command() {
+    let mut talk = Talk::new();
+    talk.client(&[query("COPY t FROM STDIN")]);
+    let fatal = message(b'E', b"SFATAL\0VFATAL\0C08P01\0Msynchronization was lost\0\0");
+    talk.target(&[error("08006", "unexpected EOF on client connection"), fatal]);
+    assert_eq!(talk.outcomes(), [("COPY t FROM STDIN", Status::Error, None)]);
+}
+
+#[test]
 fn a_portal_that_is_never_executed_is_said_so() {
     let mut talk = Talk::new();
     talk.client(&[parse("", "SELECT 1"), bind("", "", &[]), sync()]);

@@ -86,7 +86,7 @@ proptest! {
             credential: CredentialId::from_bytes([4; 16]),
             proven_by: ProvenBy::TokenInTls,
         };
-        let client = ClientInfo { addr: addr.clone(), application: Some(application.clone()), task: None, tls: None };
+        let client = ClientInfo { addr: addr.clone(), application: Some(application.clone()), task: None, ..ClientInfo::default() };
         let at = Timestamp(5);
         let start = SessionStart {
             session: SESSION, seq: 1, at, node: NodeId::from_bytes([2; 16]), who: who.clone(), client: client.clone(),
