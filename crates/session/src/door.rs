@@ -58,7 +58,11 @@ pub struct Door {
 }
 
 impl Door {
-    pub(crate) const fn new(house: Arc<Gatehouse>, listener: Arc<ListenerSettings>, client: ClientInfo) -> Self {
+    pub(crate) const fn new(
+        house: Arc<Gatehouse>,
+        listener: Arc<ListenerSettings>,
+        client: ClientInfo,
+    ) -> Self {
         Self { house, listener, client }
     }
 

@@ -109,7 +109,8 @@ impl LiveSessions {
 
 /// Why an open session may not go on, if so.
 fn objection(live: &Live, snapshot: &Snapshot, now: Timestamp) -> Option<String> {
-    let Some(principal) = snapshot.principals.get(&live.who.name).filter(|found| found.id == live.who.id) else {
+    let Some(principal) = snapshot.principals.get(&live.who.name).filter(|found| found.id == live.who.id)
+    else {
         return Some(format!("{} `{}` was removed", live.who.kind, live.who.name));
     };
     if principal.disabled {

@@ -13,7 +13,9 @@ use crate::turn::Turn;
 /// The trail could not take a record, so what it was about must not happen. `Display` is one sentence for the
 /// client and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the gateway can't record this, so it is refused: {reason}; try again when the gateway's journal can be written")]
+#[error(
+    "the gateway can't record this, so it is refused: {reason}; try again when the gateway's journal can be written"
+)]
 pub struct NotRecorded {
     reason: String,
 }
@@ -54,8 +56,15 @@ impl OpenSession {
     ) -> Result<Self, NotRecorded> {
         let at = Timestamp::now();
         let id = new_session_id(at);
-        let start =
-            SessionStart { session: id, seq: 1, at, node: house.node, who: (**who).clone(), client, target: place };
+        let start = SessionStart {
+            session: id,
+            seq: 1,
+            at,
+            node: house.node,
+            who: (**who).clone(),
+            client,
+            target: place,
+        };
         house.trail.append_one(&start.into()).map_err(|error| NotRecorded::new(&error))?;
         let live = Arc::new(Live::new(id, Arc::clone(who), Arc::clone(target), at, expires_at));
         house.live.add(Arc::clone(&live));

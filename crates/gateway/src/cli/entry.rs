@@ -132,7 +132,7 @@ fn cells(entry: &Value) -> Vec<String> {
     vec![
         at(entry, "/at").chars().skip(5).take(14).map(|c| if c == 'T' { ' ' } else { c }).collect(),
         who(entry),
-        at(entry, "/target/name"),
+        first_of(entry, ["/target/name", "/target/id"]),
         at(entry, "/command/class"),
         what(entry),
         status,
@@ -143,7 +143,8 @@ fn cells(entry: &Value) -> Vec<String> {
 
 /// `chatgpt for alice`
 fn who(entry: &Value) -> String {
-    let name = at(entry, "/principal/name");
+    // After an erasure the name is gone, and the id is what is left.
+    let name = first_of(entry, ["/principal/name", "/principal/id"]);
     let person = at(entry, "/principal/on_behalf_of");
     if person.is_empty() { name } else { format!("{name} for {person}") }
 }
@@ -209,6 +210,14 @@ fn known(name: &str, value: &str) -> String {
 fn joined(parts: &[String]) -> String {
     let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     parts.join(", ")
+}
+
+/// The first of two places that holds something.
+fn first_of(entry: &Value, [first, second]: [&str; 2]) -> String {
+    match at(entry, first) {
+        empty if empty.is_empty() => at(entry, second),
+        found => found,
+    }
 }
 
 fn at(entry: &Value, pointer: &str) -> String {

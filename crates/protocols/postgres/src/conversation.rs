@@ -160,21 +160,48 @@ struct Portal {
 /// What the target still has to answer.
 #[derive(Debug)]
 enum Expected {
-    Parse { name: Box<[u8]>, opened: Option<Opened<Rc<Statement>>>, statement: Rc<Statement>, bytes_in: u64 },
-    Bind { name: Box<[u8]>, opened: Option<Opened<Portal>>, command: CommandKey },
-    DescribeStatement { name: Box<[u8]> },
+    Parse {
+        name: Box<[u8]>,
+        opened: Option<Opened<Rc<Statement>>>,
+        statement: Rc<Statement>,
+        bytes_in: u64,
+    },
+    Bind {
+        name: Box<[u8]>,
+        opened: Option<Opened<Portal>>,
+        command: CommandKey,
+    },
+    DescribeStatement {
+        name: Box<[u8]>,
+    },
     DescribePortal,
-    Execute { command: Option<CommandKey> },
-    CloseStatement { name: Box<[u8]>, id: Option<SlotId> },
-    ClosePortal { name: Box<[u8]>, id: Option<SlotId> },
+    Execute {
+        command: Option<CommandKey>,
+    },
+    CloseStatement {
+        name: Box<[u8]>,
+        id: Option<SlotId>,
+    },
+    ClosePortal {
+        name: Box<[u8]>,
+        id: Option<SlotId>,
+    },
     /// One statement of a simple query, or a function call.
-    Statement { command: CommandKey },
+    Statement {
+        command: CommandKey,
+    },
     /// A simple query whose statements we can't tell apart; each completion is one command.
-    Opaque { command: Option<CommandKey>, statement: Rc<Statement> },
+    Opaque {
+        command: Option<CommandKey>,
+        statement: Rc<Statement>,
+    },
     /// The client ended a COPY that the target had not asked for yet.
     CopyEnd,
     /// The end of a segment: a Sync, or the end of a simple query or function call.
-    Ready { segment: u64, sync: bool },
+    Ready {
+        segment: u64,
+        sync: bool,
+    },
 }
 
 /// The state of one session's conversation.
@@ -286,13 +313,22 @@ impl<P> Conversation<P> {
     ///
     /// # Errors
     /// When an outcome can't be recorded.
-    pub fn abandon<R: Recorder<Permit = P>>(&mut self, recorder: &mut R, reason: &str) -> Result<(), NotRecorded> {
+    pub fn abandon<R: Recorder<Permit = P>>(
+        &mut self,
+        recorder: &mut R,
+        reason: &str,
+    ) -> Result<(), NotRecorded> {
         self.queue.clear();
         self.portals.drain().for_each(drop);
         for running in self.commands.drain() {
             // A portal that nobody executes any more has nothing under way.
             let parts = if running.executes == 0 && running.ran {
-                Parts { status: Status::Ok, executed: Some(true), message: Some(running::SUSPENDED), ..Parts::default() }
+                Parts {
+                    status: Status::Ok,
+                    executed: Some(true),
+                    message: Some(running::SUSPENDED),
+                    ..Parts::default()
+                }
             } else {
                 Parts { status: Status::Unknown, executed: None, message: Some(reason), ..Parts::default() }
             };
@@ -332,7 +368,9 @@ impl<P> Conversation<P> {
     /// What is known of a text under the session's settings.
     fn understand(&self, text: &[u8], facts: &mut FactsCache) -> crate::facts::Understood {
         let prepared = |name: &str| {
-            self.statements.peek(name.as_bytes()).map(|statement| std::sync::Arc::clone(statement.known.facts()))
+            self.statements
+                .peek(name.as_bytes())
+                .map(|statement| std::sync::Arc::clone(statement.known.facts()))
         };
         if self.lexing_doubt == self.segment && self.segment > 0 {
             return facts.unknown();

@@ -200,7 +200,8 @@ where
 
     /// Client → target, as far as it goes now. `Ready(Ok)` when the client has nothing more to say.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        let Self { client, target, session, conversation, up, client_gone, target_told, target_gone, .. } = self;
+        let Self { client, target, session, conversation, up, client_gone, target_told, target_gone, .. } =
+            self;
         loop {
             while let (Some(cleared), false) = (&up.cleared, up.buffer.ready().is_empty()) {
                 match ready!(target.poll_forward(cx, cleared, up.buffer.ready())) {
@@ -225,8 +226,8 @@ where
             }
             if !up.stalled && !up.ended && up.buffer.unscanned().len() >= up.wanted {
                 let mut turn = session.turn();
-                let scan =
-                    FACTS.with_borrow_mut(|facts| conversation.client(up.buffer.unscanned(), &mut turn, facts))?;
+                let scan = FACTS
+                    .with_borrow_mut(|facts| conversation.client(up.buffer.unscanned(), &mut turn, facts))?;
                 let recorded = turn.record().map_err(Over::NotRecorded)?;
                 up.scanned(scan, recorded);
                 continue;

@@ -70,7 +70,8 @@ impl Postgres {
         let upstream = match Box::pin(self.connector.connect(&target, &wish)).await {
             Ok(upstream) => upstream,
             Err(error) => {
-                let database = wish.database.as_deref().map(|name| String::from_utf8_lossy(name).into_owned());
+                let database =
+                    wish.database.as_deref().map(|name| String::from_utf8_lossy(name).into_owned());
                 Self::not_reached(stream, opening, database, &error).await;
                 return Ended::Session;
             }
@@ -93,7 +94,8 @@ impl Postgres {
         };
         let guard = cancel.clone().and_then(|route| self.cancels.register(protocol, route, None));
         finish_greeting(&mut greeting, guard.as_ref(), status);
-        let mut conversation = Conversation::new(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut conversation =
+            Conversation::new(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         conversation.greeted(status);
         for setting in settings.iter().filter(|setting| setting.name == "search_path") {
             conversation.set_search_path(&String::from_utf8_lossy(&setting.value));
@@ -197,7 +199,9 @@ fn ending(over: &Over, said_goodbye: bool, target: &str) -> (EndReason, Option<S
     match over {
         Over::Client => (EndReason::Client, None, None),
         // The client has heard it from the target itself.
-        Over::Target(_) if said_goodbye => (EndReason::Target, Some("the target ended the session".into()), None),
+        Over::Target(_) if said_goodbye => {
+            (EndReason::Target, Some("the target ended the session".into()), None)
+        }
         Over::Target(error) => {
             let why = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
             let message = format!("the target `{target}` closed the connection{why}");
@@ -212,9 +216,7 @@ fn ending(over: &Over, said_goodbye: bool, target: &str) -> (EndReason, Option<S
             let message = format!("{fault} (target `{target}`)");
             (EndReason::Target, Some(message.clone()), Some(Report::fatal("08P01", message)))
         }
-        Over::NotRecorded(error) => {
-            (EndReason::Protocol, Some(error.to_string()), Some(not_recorded(error)))
-        }
+        Over::NotRecorded(error) => (EndReason::Protocol, Some(error.to_string()), Some(not_recorded(error))),
         Over::Ended(EndCause::Revoked(why)) => {
             let report = Report::fatal("28000", format!("the gateway has ended this session: {why}"))
                 .with_hint("Ask whoever runs the gateway; connecting again needs a valid token.");
@@ -229,8 +231,9 @@ fn ending(over: &Over, said_goodbye: bool, target: &str) -> (EndReason, Option<S
 }
 
 fn not_recorded(error: &NotRecorded) -> Report {
-    Report::fatal("58030", error.to_string())
-        .with_hint("Nothing runs unrecorded. Whoever runs the gateway finds the cause with `trailgate doctor`.")
+    Report::fatal("58030", error.to_string()).with_hint(
+        "Nothing runs unrecorded. Whoever runs the gateway finds the cause with `trailgate doctor`.",
+    )
 }
 
 fn log_unrecorded(ended: Result<(), NotRecorded>) {

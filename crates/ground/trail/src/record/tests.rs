@@ -24,7 +24,7 @@ fn session_start() -> SessionStart {
             application: Some("psql".into()),
             task: None,
             ..ClientInfo::default()
-},
+        },
         target: Where {
             id: TargetId::from_bytes([5; 16]),
             name: "orders".parse().unwrap(),

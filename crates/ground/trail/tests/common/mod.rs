@@ -93,7 +93,7 @@ impl<'a> Client<'a> {
                 application: Some("psql".into()),
                 task: None,
                 ..ClientInfo::default()
-},
+            },
             target: Where {
                 id: TargetId::from_bytes([6; 16]),
                 name: target.parse().unwrap(),

@@ -8,8 +8,8 @@ use session::{Command, Known};
 use vocabulary::{Class, Facts};
 
 use super::limits::{
-    CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_PREPARED_BYTES, MAX_SMALL_MESSAGE_BYTES,
-    MAX_STATEMENT_BYTES,
+    CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_PREPARED_BYTES,
+    MAX_SMALL_MESSAGE_BYTES, MAX_STATEMENT_BYTES,
 };
 use super::names::Found;
 use super::running::{CommandKey, Overflow, Running};
@@ -65,7 +65,10 @@ impl<P> Conversation<P> {
             };
             let length = u64::from(u32::from_be_bytes([a, b, c, d]));
             if !(4..=MAX_MESSAGE_BYTES).contains(&length) {
-                return Err(Fault::client("08P01", format!("invalid length of message {:?}", char::from(tag))));
+                return Err(Fault::client(
+                    "08P01",
+                    format!("invalid length of message {:?}", char::from(tag)),
+                ));
             }
             if tag == b'd' {
                 // COPY data: only counted. Outside a COPY the target ignores it.
@@ -157,7 +160,8 @@ impl<P> Conversation<P> {
         }
         if self.prepared_bytes.get() + parse.text.len() > MAX_PREPARED_BYTES {
             let limit = MAX_PREPARED_BYTES / (1024 * 1024);
-            let message = format!("this session's prepared statements have more than {limit} MiB: close some of them");
+            let message =
+                format!("this session's prepared statements have more than {limit} MiB: close some of them");
             return Err(Fault::client("54000", message));
         }
         let (known, prepares) = match self.understand(parse.text, facts) {
@@ -169,9 +173,15 @@ impl<P> Conversation<P> {
         let types = RefCell::new(parse.types.into());
         // The unnamed one is replaced by the next.
         let charge = (!parse.name.is_empty()).then(|| Charge::new(&self.prepared_bytes, total));
-        let statement = Rc::new(Statement { text: parse.text.into(), known, prepares, types, _charge: charge });
+        let statement =
+            Rc::new(Statement { text: parse.text.into(), known, prepares, types, _charge: charge });
         let opened = self.statements.open(parse.name, Rc::clone(&statement), self.segment);
-        self.queue.push_back(Expected::Parse { name: parse.name.into(), opened, statement, bytes_in: total as u64 });
+        self.queue.push_back(Expected::Parse {
+            name: parse.name.into(),
+            opened,
+            statement,
+            bytes_in: total as u64,
+        });
         Ok(Flow::On)
     }
 
@@ -300,13 +310,8 @@ impl<P> Conversation<P> {
         // The text is only needed later where the command prepares something; the intent has it already.
         let kept: Box<[u8]> = if keeps_text { text.into() } else { Box::default() };
         let types = RefCell::default();
-        let statement = Rc::new(Statement {
-            text: kept,
-            known: one.known,
-            prepares: one.prepares,
-            types,
-            _charge: None,
-        });
+        let statement =
+            Rc::new(Statement { text: kept, known: one.known, prepares: one.prepares, types, _charge: None });
         let command = self.begin_text(&statement, text, bytes_in, recorder)?;
         self.queue.push_back(Expected::Statement { command });
         Ok(())
@@ -324,7 +329,8 @@ impl<P> Conversation<P> {
         }
         let whole = HEADER + body.len() == total;
         let known = functions::by_oid(call.function);
-        let types: Vec<u8> = known.map(|known| known.types.iter().flat_map(|oid| oid.to_be_bytes()).collect())
+        let types: Vec<u8> = known
+            .map(|known| known.types.iter().flat_map(|oid| oid.to_be_bytes()).collect())
             .unwrap_or_default();
         self.capture(&call.values, &types, whole)?;
         let (text, facts) = functions::describe(call.function, known);

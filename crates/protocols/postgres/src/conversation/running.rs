@@ -96,7 +96,10 @@ pub struct Overflow {
 
 impl std::fmt::Debug for Overflow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Overflow").field("kept", &self.kept).field("total", &self.total).finish_non_exhaustive()
+        f.debug_struct("Overflow")
+            .field("kept", &self.kept)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
     }
 }
 

@@ -207,7 +207,11 @@ impl<P> Conversation<P> {
     }
 
     /// A command is complete.
-    fn complete<R: Recorder<Permit = P>>(&mut self, rows: Option<u64>, recorder: &mut R) -> Result<(), Fault> {
+    fn complete<R: Recorder<Permit = P>>(
+        &mut self,
+        rows: Option<u64>,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
         self.copying_in = false;
         self.skip_stray_copy_ends();
         let parts = Parts { rows, ..Parts::default() };
@@ -244,13 +248,7 @@ impl<P> Conversation<P> {
         let code = received.sqlstate();
         let status = if code == Some(QUERY_CANCELED) { Status::Cancelled } else { Status::Error };
         let message = shortened(received.message);
-        let parts = Parts {
-            status,
-            executed: Some(true),
-            rows: None,
-            code,
-            message: Some(&message),
-        };
+        let parts = Parts { status, executed: Some(true), rows: None, code, message: Some(&message) };
         self.target_said_goodbye |= received.is_fatal();
         match self.queue.pop_front() {
             Some(Expected::Statement { command }) => {
@@ -282,7 +280,8 @@ impl<P> Conversation<P> {
                     self.statements.undo_open(&name, opened);
                 }
                 self.params.clear();
-                let key = self.begin(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
+                let key =
+                    self.begin(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
                 self.finish(key, &Parts { executed: Some(false), ..parts }, recorder)
             }
             Some(
@@ -448,7 +447,8 @@ impl<P> Conversation<P> {
     fn take_effect(&mut self, statement: &Rc<super::Statement>) {
         match statement.known.facts().transaction {
             Some(TransactionControl::Rollback) => self.rolled_back = true,
-            Some(TransactionControl::Begin | TransactionControl::Commit | TransactionControl::Savepoint) | None => {}
+            Some(TransactionControl::Begin | TransactionControl::Commit | TransactionControl::Savepoint)
+            | None => {}
         }
         self.settings.follow(statement.known.facts(), &self.start_settings);
         if let Some(prepared) = &statement.prepares {
@@ -486,8 +486,6 @@ const fn read_whole(tag: u8) -> bool {
 fn shortened(message: &[u8]) -> std::borrow::Cow<'_, str> {
     match message.get(..MAX_ERROR_MESSAGE_BYTES) {
         None => String::from_utf8_lossy(message),
-        Some(head) => {
-            format!("{}… ({} bytes in all)", String::from_utf8_lossy(head), message.len()).into()
-        }
+        Some(head) => format!("{}… ({} bytes in all)", String::from_utf8_lossy(head), message.len()).into(),
     }
 }

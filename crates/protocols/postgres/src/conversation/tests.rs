@@ -121,7 +121,8 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
-        let conversation = Conversation::new([("standard_conforming_strings", "on"), ("client_encoding", "UTF8")]);
+        let conversation =
+            Conversation::new([("standard_conforming_strings", "on"), ("client_encoding", "UTF8")]);
         Self { conversation, notebook: Notebook::default(), facts: FactsCache::default() }
     }
 
@@ -182,7 +183,12 @@ fn each_statement_of_a_query_has_its_own_outcome_and_the_rest_is_not_run() {
 #[test]
 fn a_prepared_statement_has_text_and_parameters() {
     let mut talk = Talk::new();
-    talk.client(&[parse("s", "DELETE FROM carts WHERE id = $1"), bind("", "s", &["42"]), execute("", 0), sync()]);
+    talk.client(&[
+        parse("s", "DELETE FROM carts WHERE id = $1"),
+        bind("", "s", &["42"]),
+        execute("", 0),
+        sync(),
+    ]);
     talk.target(&[simple(b'1'), simple(b'2'), complete("DELETE 1"), ready(b'I')]);
     assert_eq!(talk.outcomes(), [("DELETE FROM carts WHERE id = $1", Status::Ok, Some(1))]);
     assert_eq!(talk.notebook.0[0].params, [Some("42".to_owned())]);
@@ -193,7 +199,16 @@ fn a_prepared_statement_has_text_and_parameters() {
 fn a_portal_fetched_in_parts_is_one_command() {
     let mut talk = Talk::new();
     talk.client(&[parse("", "SELECT 1"), bind("p", "", &[]), execute("p", 2), execute("p", 2), sync()]);
-    talk.target(&[simple(b'1'), simple(b'2'), row(), row(), simple(b's'), row(), complete("SELECT 1"), ready(b'T')]);
+    talk.target(&[
+        simple(b'1'),
+        simple(b'2'),
+        row(),
+        row(),
+        simple(b's'),
+        row(),
+        complete("SELECT 1"),
+        ready(b'T'),
+    ]);
     assert_eq!(talk.outcomes(), [("SELECT 1", Status::Ok, Some(3))]);
 }
 
@@ -201,11 +216,19 @@ fn a_portal_fetched_in_parts_is_one_command() {
 fn after_an_error_the_rest_of_the_pipeline_is_not_run() {
     let mut talk = Talk::new();
     talk.client(&[
-        parse("", "SELECT 1/0"), bind("", "", &[]), execute("", 0),
-        parse("x", "DELETE FROM t"), bind("", "x", &[]), execute("", 0), sync(),
+        parse("", "SELECT 1/0"),
+        bind("", "", &[]),
+        execute("", 0),
+        parse("x", "DELETE FROM t"),
+        bind("", "x", &[]),
+        execute("", 0),
+        sync(),
     ]);
     talk.target(&[simple(b'1'), simple(b'2'), error("22012", "division by zero"), ready(b'I')]);
-    assert_eq!(talk.outcomes(), [("SELECT 1/0", Status::Error, None), ("DELETE FROM t", Status::Cancelled, None)]);
+    assert_eq!(
+        talk.outcomes(),
+        [("SELECT 1/0", Status::Error, None), ("DELETE FROM t", Status::Cancelled, None)]
+    );
     // The skipped Parse did not make a statement.
     talk.client(&[bind("", "x", &[]), sync()]);
     assert_eq!(talk.notebook.0[2].class, Class::Unknown);
@@ -277,7 +300,10 @@ fn copy_in_counts_what_the_target_counts_and_survives_the_early_sync() {
     talk.target(&[complete("COPY 2"), ready(b'I')]);
     talk.client(&[query("SELECT 1")]);
     talk.target(&[row(), complete("SELECT 1"), ready(b'I')]);
-    assert_eq!(talk.outcomes(), [("COPY t FROM STDIN", Status::Ok, Some(2)), ("SELECT 1", Status::Ok, Some(1))]);
+    assert_eq!(
+        talk.outcomes(),
+        [("COPY t FROM STDIN", Status::Ok, Some(2)), ("SELECT 1", Status::Ok, Some(1))]
+    );
     assert!(!talk.conversation.is_waiting());
 }
 
@@ -288,7 +314,10 @@ fn copy_data_sent_before_the_target_asks_for_it_is_understood() {
     talk.target(&[message(b'G', &[0, 0, 0]), complete("COPY 1"), ready(b'I')]);
     talk.client(&[query("SELECT 1")]);
     talk.target(&[complete("SELECT 0"), ready(b'I')]);
-    assert_eq!(talk.outcomes(), [("COPY t FROM STDIN", Status::Ok, Some(1)), ("SELECT 1", Status::Ok, Some(0))]);
+    assert_eq!(
+        talk.outcomes(),
+        [("COPY t FROM STDIN", Status::Ok, Some(1)), ("SELECT 1", Status::Ok, Some(0))]
+    );
 }
 
 #[test]
@@ -376,7 +405,12 @@ fn a_bind_beyond_what_is_kept_passes_on_with_a_hash() {
 
 #[test]
 fn bad_lengths_and_types_end_the_session() {
-    for bytes in [vec![b'Q', 0, 0, 0, 3], vec![b'Q', 0xff, 0xff, 0xff, 0xff], message(b'y', b""), message(b'p', b"x\0")] {
+    for bytes in [
+        vec![b'Q', 0, 0, 0, 3],
+        vec![b'Q', 0xff, 0xff, 0xff, 0xff],
+        message(b'y', b""),
+        message(b'p', b"x\0"),
+    ] {
         let mut talk = Talk::new();
         let Talk { conversation, notebook, facts } = &mut talk;
         let fault = conversation.client(&bytes, notebook, facts).unwrap_err();
@@ -408,10 +442,22 @@ fn some_messages() -> impl Strategy<Value = Vec<u8>> {
 
 fn some_answers() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        Just(simple(b'1')), Just(simple(b'2')), Just(simple(b'3')), Just(simple(b'T')), Just(simple(b'n')),
-        Just(row()), Just(complete("SELECT 1")), Just(complete("INSERT 0 1")), Just(simple(b's')), Just(simple(b'I')),
-        Just(error("42601", "no")), Just(ready(b'I')), Just(ready(b'T')), Just(message(b'G', &[0, 0, 0])),
-        Just(message(b'H', &[0, 0, 0])), Just(message(b'S', b"search_path\0public\0")),
+        Just(simple(b'1')),
+        Just(simple(b'2')),
+        Just(simple(b'3')),
+        Just(simple(b'T')),
+        Just(simple(b'n')),
+        Just(row()),
+        Just(complete("SELECT 1")),
+        Just(complete("INSERT 0 1")),
+        Just(simple(b's')),
+        Just(simple(b'I')),
+        Just(error("42601", "no")),
+        Just(ready(b'I')),
+        Just(ready(b'T')),
+        Just(message(b'G', &[0, 0, 0])),
+        Just(message(b'H', &[0, 0, 0])),
+        Just(message(b'S', b"search_path\0public\0")),
         Just(message(b't', &[0, 1, 0, 0, 0, 23])),
         prop::collection::vec(any::<u8>(), 0..12),
     ];

@@ -33,8 +33,8 @@ mod oid {
     pub const JSONB: u32 = 3802;
     /// Arrays of the types above; their binary form names the element type itself.
     pub const ARRAYS: [u32; 22] = [
-        199, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1115, 1182, 1183, 1185,
-        1231, 2951, 3807, 143,
+        199, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028, 1115, 1182, 1183,
+        1185, 1231, 2951, 3807, 143,
     ];
 }
 
@@ -53,7 +53,14 @@ pub fn write_text(oid: u32, value: &[u8], out: &mut Vec<u8>) {
 fn known(oid: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut text = String::new();
     match oid {
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::JSON | oid::XML | oid::UNKNOWN | oid::CHAR => {
+        oid::TEXT
+        | oid::VARCHAR
+        | oid::BPCHAR
+        | oid::NAME
+        | oid::JSON
+        | oid::XML
+        | oid::UNKNOWN
+        | oid::CHAR => {
             out.extend_from_slice(value);
             return Some(());
         }
