@@ -1,4 +1,4 @@
-"""The disk of the trail is full: commands are refused with a clear sentence, and all is well again when there is space."""
+"""The trail's disk is full: commands are refused with a clear sentence, and all is well again when there is space."""
 
 import json
 import os
@@ -36,7 +36,9 @@ class DiskFull(unittest.TestCase):
         settings = {"journal": {"segment_mib": 1}}
         with Postgres({"fsync": "off"}) as server, Gateway(settings, data=self.disk / "data") as gateway:
             server.psql("CREATE ROLE app LOGIN PASSWORD 'sesame'", "CREATE DATABASE orders OWNER app")
-            server.psql("CREATE TABLE written (n int, filler text)", "ALTER TABLE written OWNER TO app", database="orders")
+            server.psql(
+                "CREATE TABLE written (n int, filler text)", "ALTER TABLE written OWNER TO app", database="orders"
+            )
             gateway.add_target("orders", f"postgres://app:sesame@127.0.0.1:{server.port}/orders?sslmode=disable")
             endpoint = gateway.endpoint("writer", gateway.add_agent("writer"))
             self.assertTrue(all(self.works(endpoint) for _ in range(5)))

@@ -1,8 +1,8 @@
 """kill -9 in the middle of writing, again and again: no executed command without an entry, none twice.
 
-TRAILGATE_KILLS is how often it is killed (5 by default). After each kill the gateway starts over the same data, and what
-the server holds is compared with what the trail says: every row has its INSERT, every INSERT that a client saw confirmed
-is `ok`, and every one that the trail calls `ok` is a row.
+TRAILGATE_KILLS is how often it is killed (5 by default). After each kill the gateway starts over the same data. In the
+end what the server holds is compared with what the trail says: every row has its INSERT, every INSERT that a client saw
+confirmed is `ok`, and every one that the trail calls `ok` is a row.
 """
 
 import os
@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 
 import psycopg2
+
 from harness.gateway import Gateway, until
 from harness.postgres import Postgres
 
@@ -28,8 +29,8 @@ LOAD_S = (0.6, 2.0)
 
 
 class Writer(threading.Thread):
-    """Inserts until the connection breaks, and knows which rows were confirmed. With `together` rows come in transactions
-    of three, confirmed by their COMMIT."""
+    """Inserts until the connection breaks, and knows which rows were confirmed. With `together` rows come in
+    transactions of three, confirmed by their COMMIT."""
 
     def __init__(self, endpoint, run, number, together):
         super().__init__()
@@ -68,7 +69,11 @@ class Kill(unittest.TestCase):
         settings = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
         with Postgres(settings) as server, Gateway({"journal": {"segment_mib": 1}}) as gateway:
             server.psql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE orders OWNER app")
-            server.psql("CREATE TABLE written (run int, who text, n bigint)", "ALTER TABLE written OWNER TO app", database="orders")
+            server.psql(
+                "CREATE TABLE written (run int, who text, n bigint)",
+                "ALTER TABLE written OWNER TO app",
+                database="orders",
+            )
             gateway.add_target("orders", f"postgres://app:{PASSWORD}@127.0.0.1:{server.port}/orders?sslmode=disable")
             endpoint = gateway.endpoint("writer", gateway.add_agent("writer"))
             confirmed, recovery_s = set(), []
@@ -140,7 +145,9 @@ class Kill(unittest.TestCase):
         lost = [row for row in confirmed if row not in held]
         self.assertEqual(lost, [], "confirmed to the client, but not at the server")
         # Transactions apart: there an INSERT that went well may have been rolled back.
-        claimed = [row for row, found in inserts.items() if found == ["ok"] and row[1] != "writer 2" and row not in held]
+        claimed = [
+            row for row, found in inserts.items() if found == ["ok"] and row[1] != "writer 2" and row not in held
+        ]
         self.assertEqual(claimed, [], "ok in the trail, but not at the server")
         unknown = sum(found == ["unknown"] for found in inserts.values())
         print(f"{len(rows)} rows, {len(confirmed)} confirmed to writers, {unknown} INSERTs unknown, 0 lost", flush=True)

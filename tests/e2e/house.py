@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: one PostgreSQL, one gateway in front of it, an agent `chatgpt` that acts for `alice`.
+"""What the end-to-end tests share: one PostgreSQL, one gateway before it, an agent `chatgpt` that acts for `alice`.
 
 Both come up with the first test and go down after the last one (`test_when_all_is_done.py` looks at what they left).
 """
@@ -6,12 +6,12 @@ Both come up with the first test and go down after the last one (`test_when_all_
 import atexit
 import functools
 import subprocess
-import time
 import unittest
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psycopg2
+
 from harness.gateway import Gateway, until
 from harness.postgres import Postgres, bin_directory
 
@@ -141,7 +141,9 @@ class Case(unittest.TestCase):
 
     def commands(self, sessions=1):
         """The commands of the test's sessions, in order."""
-        every = sorted((entry for session in self.sessions(sessions) for entry in session), key=lambda entry: entry["at"])
+        every = sorted(
+            (entry for session in self.sessions(sessions) for entry in session), key=lambda entry: entry["at"]
+        )
         return [entry for entry in every if entry["kind"] == "command"]
 
     def one_command(self):
@@ -160,11 +162,11 @@ class Case(unittest.TestCase):
         self.assertEqual(len(found), 1, found)
         return found[0]
 
+    def running(self, text):
+        """Process ids of the backends that run a query with `text` in it."""
+        running = f"state = 'active' AND query LIKE '%{text}%' AND pid <> pg_backend_pid()"
+        return self.server.psql(f"SELECT pid FROM pg_stat_activity WHERE {running}").split()
+
     def wait_until_runs(self, text):
-        """Returns once the server runs a query with `text` in it; its backend's process id."""
-        sql = f"SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{text}%' AND pid <> pg_backend_pid()"
-        return int(until(lambda: self.server.psql(sql)).splitlines()[0])
-
-
-def seconds_since(start):
-    return time.monotonic() - start
+        """The backend that runs such a query, once there is one."""
+        return int(until(lambda: self.running(text))[0])

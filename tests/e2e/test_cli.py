@@ -6,9 +6,9 @@ import time
 import unittest
 from urllib.parse import quote
 
-from house import TARGET_PASSWORD, Case
 from harness import free_port
 from harness.gateway import Gateway, until
+from house import TARGET_PASSWORD, Case
 
 
 class CommandLine(Case):
@@ -29,16 +29,25 @@ class CommandLine(Case):
 
     def test_targets(self):
         url = self.house.target_url()
-        self.assertIn("target shown is added", self.run_ok("target", "add", "shown", url, "--label", "env=test", "--label", "team=a"))
+        self.assertIn(
+            "target shown is added",
+            self.run_ok("target", "add", "shown", url, "--label", "env=test", "--label", "team=a"),
+        )
         one = self.gateway.objects("target", "show", "shown")[0]
         self.assertEqual((one["name"], one["kind"], one["labels"]), ("shown", "postgres", {"env": "test", "team": "a"}))
         self.assertNotIn(TARGET_PASSWORD, json.dumps(one))
         self.assertIn("shown", [target["name"] for target in self.gateway.objects("target", "list")])
-        self.assertRegex(self.run_ok("target", "list"), r"shown +postgres +postgres://app@127\.0\.0\.1:\d+/orders\S* +env=test team=a")
+        self.assertRegex(
+            self.run_ok("target", "list"),
+            r"shown +postgres +postgres://app@127\.0\.0\.1:\d+/orders\S* +env=test team=a",
+        )
         test = self.gateway.objects("target", "test", "shown")[0]
         self.assertEqual((test["ok"], test["role"], test["database"], test["fault"]), (True, "app", "orders", None))
         self.assertRegex(test["server"], r"^PostgreSQL \d+")
-        self.assertRegex(self.run_ok("target", "test", "shown"), "target shown answers in .*PostgreSQL.*role app, database orders, no TLS")
+        self.assertRegex(
+            self.run_ok("target", "test", "shown"),
+            "target shown answers in .*PostgreSQL.*role app, database orders, no TLS",
+        )
         self.assertIn("already", self.fails("target", "add", "shown", url))
         self.assertIn("target shown is removed", self.run_ok("target", "remove", "shown"))
         self.assertIn("shown", self.fails("target", "show", "shown"))
@@ -68,9 +77,13 @@ class CommandLine(Case):
             token = self.house.agent(name, kind=kind)
             self.assertRegex(token, "^tg_[0-9A-Za-z]{49}$")
             shown = self.gateway.objects(kind, "show", name)[0]
-            self.assertEqual((shown["name"], shown["kind"], shown["disabled"], len(shown["credentials"])), (name, kind, False, 1))
+            self.assertEqual(
+                (shown["name"], shown["kind"], shown["disabled"], len(shown["credentials"])), (name, kind, False, 1)
+            )
             self.assertEqual(shown["credentials"][0]["state"], "active")
-            self.assertEqual(shown["credentials"][0]["expires_at"] is not None, kind == "agent", "agents' tokens expire by default")
+            self.assertEqual(
+                shown["credentials"][0]["expires_at"] is not None, kind == "agent", "agents' tokens expire by default"
+            )
             self.assertIn(name, self.run_ok(kind, "list"))
             self.assertIn(name, [one["name"] for one in self.gateway.objects(kind, "list")])
             minted = self.gateway.objects(kind, "rotate", name, "--grace", "1h")[0]
@@ -82,7 +95,9 @@ class CommandLine(Case):
             self.run_ok(kind, "enable", name)
             self.run_ok(kind, "remove", name)
             self.fails(kind, "show", name)
-        actions = [entry["event"]["action"] for entry in self.entries("--kind", "control.changed", "--grep", "shown-service")]
+        actions = [
+            entry["event"]["action"] for entry in self.entries("--kind", "control.changed", "--grep", "shown-service")
+        ]
         self.assertEqual(actions, ["add", "rotate", "disable", "enable", "remove"])
 
     def test_an_agent_acts_for_somebody_who_exists(self):
@@ -99,10 +114,15 @@ class CommandLine(Case):
         filled = self.gateway.objects("connect", "chatgpt", "orders", "--token", token)[0]
         snippets = {snippet["name"]: snippet["text"] for snippet in filled["snippets"]}
         environment = self.gateway.environment(PGAPPNAME=self.application)
-        by_dsn = subprocess.run(["psql", "-XAt", snippets["dsn"], "-c", "SELECT 41 + 1"], env=environment, capture_output=True, text=True)
+        by_dsn = subprocess.run(
+            ["psql", "-XAt", snippets["dsn"], "-c", "SELECT 41 + 1"], env=environment, capture_output=True, text=True
+        )
         self.assertEqual(by_dsn.stdout, "42\n", by_dsn.stderr)
         shell = subprocess.run(
-            ["sh", "-c", snippets["environment"] + "\npsql -XAt -c 'SELECT 41 + 1'"], env=environment, capture_output=True, text=True
+            ["sh", "-c", snippets["environment"] + "\npsql -XAt -c 'SELECT 41 + 1'"],
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         self.assertEqual(shell.stdout, "42\n", shell.stderr)
         passwords = self.gateway.home / "pgpass"
@@ -171,7 +191,9 @@ class CommandLine(Case):
         checks = [json.loads(line) for line in self.gateway.try_run("doctor", "--json").stdout.splitlines()]
         by_name = {check["check"]: check["verdict"] for check in checks}
         self.assertEqual(by_name["target orders"], "ok", checks)
-        self.assertNotIn("failed", {verdict for name, verdict in by_name.items() if not name.startswith("target ")}, checks)
+        self.assertNotIn(
+            "failed", {verdict for name, verdict in by_name.items() if not name.startswith("target ")}, checks
+        )
 
     def test_over_http_with_a_token(self):
         administrator = self.house.person("root", "--role", "administrator")
@@ -185,7 +207,10 @@ class CommandLine(Case):
         self.assertIn("auditor", self.fails("trail", TRAILGATE_TOKEN=administrator, **remote))
         self.run_ok("trail", TRAILGATE_TOKEN=auditor, **remote)
         self.fails("target", "remove", "orders", TRAILGATE_TOKEN=auditor, **remote)
-        self.assertIn("agents can never administrate", self.fails("person", "add", "eve", TRAILGATE_TOKEN=self.house.agent_token, **remote))
+        self.assertIn(
+            "agents can never administrate",
+            self.fails("person", "add", "eve", TRAILGATE_TOKEN=self.house.agent_token, **remote),
+        )
         self.fails("target", "list", TRAILGATE_TOKEN="tg_wrong", **remote)
         self.assertIn("TRAILGATE_TOKEN", self.fails("target", "list", TRAILGATE_TOKEN="", **remote))
 

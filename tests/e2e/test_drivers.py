@@ -10,6 +10,7 @@ import unittest
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
+
 from house import Case
 
 
@@ -50,7 +51,9 @@ class Drivers(Case):
     def test_binary_copy(self):
         with self.connection() as connection, connection.cursor() as cursor:
             out = io.BytesIO()
-            cursor.copy_expert("COPY (SELECT n, repeat('x', 1000) FROM generate_series(1, 2000) n) TO STDOUT (FORMAT binary)", out)
+            cursor.copy_expert(
+                "COPY (SELECT n, repeat('x', 1000) FROM generate_series(1, 2000) n) TO STDOUT (FORMAT binary)", out
+            )
             self.assertTrue(out.getvalue().startswith(b"PGCOPY\n\xff\r\n\0"))
             out.seek(0)
             cursor.execute("CREATE TEMP TABLE loaded (n int, t text)")

@@ -6,11 +6,11 @@ import subprocess
 import time
 import unittest
 
-from house import Case
 from harness.gateway import until
 from harness.postgres import bin_directory
 from harness.raw import Raw, query
 from harness.roads import StandIn
+from house import Case
 
 
 class Loss(Case):
@@ -79,7 +79,9 @@ class Loss(Case):
         self.assertEqual(self.server.psql("SELECT count(*) FROM half", database="orders"), "0")
 
     def test_the_client_is_killed_in_a_transaction(self):
-        self.server.psql("CREATE TABLE IF NOT EXISTS undone (n int)", "ALTER TABLE undone OWNER TO app", database="orders")
+        self.server.psql(
+            "CREATE TABLE IF NOT EXISTS undone (n int)", "ALTER TABLE undone OWNER TO app", database="orders"
+        )
         with self.connection() as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN")
@@ -87,7 +89,9 @@ class Loss(Case):
             os.close(os.dup(connection.fileno()))
         self.sessions()
         self.assertEqual([entry["command"]["verb"] for entry in self.commands()], ["BEGIN", "INSERT"])
-        until(lambda: self.server.psql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in trans%'") == "0")
+        until(
+            lambda: self.server.psql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in trans%'") == "0"
+        )
         self.assertEqual(self.server.psql("SELECT count(*) FROM undone", database="orders"), "0")
 
 

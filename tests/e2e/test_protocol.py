@@ -1,15 +1,26 @@
-"""What stock clients of today seldom say, said by a raw client: new protocol versions, pipelines, portals, cancelling in
-TLS, direct TLS, function calls."""
+"""What stock clients of today seldom say, said by a raw client: new protocol versions, pipelines, portals, cancelling
+in TLS, direct TLS, function calls."""
 
 import struct
-import threading
 import time
 import unittest
 
-from house import Case
 from harness.raw import (
-    GSSENC_REQUEST, PROTOCOL_3_2, SYNC, TERMINATE, Raw, Refused, bind, execute, fields, message, packet, parse, query,
+    GSSENC_REQUEST,
+    PROTOCOL_3_2,
+    SYNC,
+    TERMINATE,
+    Raw,
+    Refused,
+    bind,
+    execute,
+    fields,
+    message,
+    packet,
+    parse,
+    query,
 )  # fmt: skip
+from house import Case
 
 DESCRIBE_PORTAL = message(b"D", b"P\0")
 INT4, TEXT = 23, 25
@@ -89,7 +100,9 @@ class Protocol(Case):
 
     def test_a_portal_read_in_pieces_is_one_command(self):
         session = self.raw()
-        session.send(parse("", "SELECT n FROM generate_series(1, 25) n"), bind("p", ""), execute("p", 10), message(b"H"))
+        session.send(
+            parse("", "SELECT n FROM generate_series(1, 25) n"), bind("p", ""), execute("p", 10), message(b"H")
+        )
         tags = []
         while not tags or tags[-1] != b"s":
             tags.append(session.read()[0])

