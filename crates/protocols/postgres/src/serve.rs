@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session::{Door, EndCause, Ended, NotRecorded, Protocol, Recorded};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use trail::record::EndReason;
@@ -23,6 +23,13 @@ use crate::wire::startup::options::Setting;
 
 /// Longest that the value of a setting is kept, in characters. The startup packet bounds how many there are.
 const MAX_SETTING_CHARS: usize = 1024;
+
+/// SQLSTATE `program_limit_exceeded`.
+const TOO_LARGE: &str = "54000";
+
+/// How long a client that sends too much is heard out, and how long a pause ends that.
+const HEARING: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long the client may take to read the greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -188,10 +195,25 @@ async fn run(mut relay: Relay<Stream, Stream>, cancel: Option<CancelRoute>, guar
     };
     let last_word = async {
         if let (true, Some(report)) = (may_speak, report) {
+            let client = match over {
+                Over::Fault(Fault::Client { code: TOO_LARGE, .. }) => hear_out(client).await,
+                _ => client,
+            };
             farewell(client, &report.to_bytes()).await;
         }
     };
     tokio::join!(stop_target, last_word);
+}
+
+/// Throws away what a client still sends. While libpq writes a long message it keeps what it reads for later, and
+/// forgets it if the connection ends meanwhile: told at once, its user would learn nothing but that.
+async fn hear_out(mut client: Stream) -> Stream {
+    let mut heard = vec![0; 16 * 1024];
+    let listen = async { while let Ok(Ok(1..)) = timeout(PAUSE, client.read(&mut heard)).await {} };
+    if timeout(HEARING, listen).await.is_err() {
+        tracing::debug!("a client that sent too much went on for too long");
+    }
+    client
 }
 
 /// How a session's end stands in the trail, and what the client hears of it.
