@@ -167,13 +167,13 @@ impl Identified {
     /// Picks the target.
     ///
     /// # Errors
-    /// [`NoSuchTarget`], with the name as the client wrote it.
-    pub fn target(self, name: &str) -> Result<Opening, (Self, NoSuchTarget)> {
+    /// [`NoSuchTarget`], with the name as the client wrote it, and the connection, to turn it away.
+    pub fn target(self, name: &str) -> Result<Opening, Box<(Self, NoSuchTarget)>> {
         let snapshot = self.door.house.snapshot();
         let found = name.parse::<Name>().ok().and_then(|name| snapshot.targets.get(&name).cloned());
         match found {
             Some(target) => Ok(Opening { identified: self, target }),
-            None => Err((self, NoSuchTarget(name.chars().take(128).collect()))),
+            None => Err(Box::new((self, NoSuchTarget(name.chars().take(128).collect())))),
         }
     }
 

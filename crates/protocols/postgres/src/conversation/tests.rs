@@ -6,13 +6,16 @@ use vocabulary::{Class, Status};
 use super::*;
 use crate::facts::FactsCache;
 
+/// Status, whether it ran, rows, SQLSTATE.
+type Result = (Status, Option<bool>, Option<u64>, Option<String>);
+
 /// What the trail would hold of one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     text: String,
     params: Vec<Option<String>>,
     class: Class,
-    outcome: Option<(Status, Option<bool>, Option<u64>, Option<String>)>,
+    outcome: Option<Result>,
     message: Option<String>,
     not_kept: Option<u64>,
     in_transaction: bool,
@@ -25,7 +28,7 @@ struct Notebook(Vec<Entry>);
 impl Recorder for Notebook {
     type Permit = usize;
 
-    fn judge(&mut self, command: &Command<'_>) -> Result<usize, NotRecorded> {
+    fn judge(&mut self, command: &Command<'_>) -> std::result::Result<usize, NotRecorded> {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.0.push(Entry {
             text: show(command.text),
@@ -39,7 +42,7 @@ impl Recorder for Notebook {
         Ok(self.0.len() - 1)
     }
 
-    fn observe(&mut self, permit: usize, outcome: OutcomeRecord<'_>) -> Result<(), NotRecorded> {
+    fn observe(&mut self, permit: usize, outcome: OutcomeRecord<'_>) -> std::result::Result<(), NotRecorded> {
         let entry = &mut self.0[permit];
         assert!(entry.outcome.is_none(), "a second outcome of {}", entry.text);
         entry.outcome =

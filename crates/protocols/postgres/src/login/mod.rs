@@ -275,7 +275,8 @@ impl Visitor {
         let asked = target::asked(startup.user(), startup.database(), stream.server_name(), |name| {
             identified.has_target(name)
         });
-        let opening = identified.target(&asked.target).map_err(|(identified, error)| {
+        let opening = identified.target(&asked.target).map_err(|refused| {
+            let (identified, error) = *refused;
             record(identified.turned_away(&error.to_string()));
             TurnedAway::refused(no_such_target(&error.to_string()))
         })?;
