@@ -7,10 +7,10 @@ help:
 	@echo "make check        format, lints, floors, licences, unused dependencies, spelling"
 	@echo "make conformance  the suites of others, direct and through the gateway, compared"
 	@echo "make bench        speed beside direct, PgBouncer and haproxy (ARGS=--quick for a look)"
-	@echo "make fuzz-replay  every input that fuzzing has kept, once"
+	@echo "make fuzz-replay  every input that fuzzing has kept, and changes of them"
 
 demo test check bench conformance:
 	@scripts/$@ $(ARGS)
 
 fuzz-replay:
-	@tests/fuzz/run $(ARGS)
+	@tests/fuzz/replay $(ARGS)
