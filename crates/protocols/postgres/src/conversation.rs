@@ -240,6 +240,8 @@ pub struct Conversation<P> {
     target_body: u64,
     /// The target has said why it will close the connection.
     target_said_goodbye: bool,
+    /// The client went away without a goodbye.
+    client_gone: bool,
     params: ParamsBuf,
     /// Bytes that prepared statements hold.
     prepared_bytes: Rc<Cell<usize>>,
@@ -269,6 +271,7 @@ impl<P> Conversation<P> {
             client_body_of: None,
             target_body: 0,
             target_said_goodbye: false,
+            client_gone: false,
             params: ParamsBuf::new(),
             prepared_bytes: Rc::default(),
         };
@@ -300,6 +303,11 @@ impl<P> Conversation<P> {
     #[must_use]
     pub const fn target_said_goodbye(&self) -> bool {
         self.target_said_goodbye
+    }
+
+    /// The client went away without a goodbye: what is under way is recorded as such.
+    pub const fn client_left(&mut self) {
+        self.client_gone = true;
     }
 
     /// Whether the next byte to the client begins a message.

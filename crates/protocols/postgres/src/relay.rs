@@ -248,11 +248,15 @@ where
             }
             up.buffer.release();
             match ready!(poll_read(client, &mut up.buffer, up.wanted, cx)) {
-                Ok(0) => up.ended = true,
+                Ok(0) => {
+                    up.ended = true;
+                    conversation.client_left();
+                }
                 Ok(_) => {}
                 Err(_) => {
                     up.ended = true;
                     *client_gone = true;
+                    conversation.client_left();
                 }
             }
         }
@@ -274,6 +278,7 @@ where
                     }
                     Ok(_) | Err(_) => {
                         *client_gone = true;
+                        conversation.client_left();
                         down.buffer.start = down.buffer.cleared;
                         down.unflushed = false;
                     }

@@ -16,6 +16,9 @@ pub const SUSPENDED: &str = "the portal was closed before all its rows were fetc
 /// Said of a portal that was bound and closed without being executed.
 pub const NEVER_EXECUTED: &str = "not run: bound, but never executed";
 
+/// Said of a command whose client did not wait for its outcome.
+pub const CLIENT_GONE: &str = "the client was gone before the outcome was known";
+
 /// Said of a command that the target skipped.
 pub const SKIPPED: &str = "not run: an earlier command of the same pipeline or query failed";
 

@@ -8,7 +8,7 @@ use vocabulary::{Class, Facts, Status, TransactionControl};
 
 use super::client::plain;
 use super::limits::{MAX_ANSWER_BYTES, MAX_ERROR_MESSAGE_BYTES};
-use super::running::{CommandKey, NEVER_EXECUTED, Parts, SKIPPED, SUSPENDED};
+use super::running::{CLIENT_GONE, CommandKey, NEVER_EXECUTED, Parts, SKIPPED, SUSPENDED};
 use super::{Conversation, Expected, Fault, Next, Portal, Recorder, Scan};
 use crate::wire::backend::{self, Transaction};
 use crate::wire::error_response::Received;
@@ -436,7 +436,8 @@ impl<P> Conversation<P> {
     ) -> Result<(), Fault> {
         let Some(running) = self.commands.remove(key) else { return Ok(()) };
         let statement = Rc::clone(&running.statement);
-        running.observe(recorder, parts)?;
+        let unheard = self.client_gone.then_some(CLIENT_GONE);
+        running.observe(recorder, &Parts { message: parts.message.or(unheard), ..*parts })?;
         if parts.status == Status::Ok {
             self.take_effect(&statement);
         }

@@ -367,6 +367,16 @@ fn a_target_that_ends_the_session_after_an_error_adds_no_command() {
 }
 
 #[test]
+fn a_client_that_did_not_wait_is_said_so() {
+    let mut talk = Talk::new();
+    talk.client(&[query("DELETE FROM t")]);
+    talk.conversation.client_left();
+    talk.target(&[complete("DELETE 3"), ready(b'I')]);
+    assert_eq!(talk.outcomes(), [("DELETE FROM t", Status::Ok, Some(3))]);
+    assert_eq!(talk.notebook.0[0].message.as_deref(), Some(running::CLIENT_GONE));
+}
+
+#[test]
 fn a_portal_that_is_never_executed_is_said_so() {
     let mut talk = Talk::new();
     talk.client(&[parse("", "SELECT 1"), bind("", "", &[]), sync()]);
