@@ -42,6 +42,8 @@ class DiskFull(unittest.TestCase):
             gateway.add_target("orders", f"postgres://app:sesame@127.0.0.1:{server.port}/orders?sslmode=disable")
             endpoint = gateway.endpoint("writer", gateway.add_agent("writer"))
             self.assertTrue(all(self.works(endpoint) for _ in range(5)))
+            # What is sealed before the disk is full can be read while it is.
+            until(lambda: gateway.objects("trail", "list", "--kind", "command", "--limit", "3"), seconds=20, pause=0.2)
             confirmed = 5 + self.write_until_refused(endpoint, self.fill())
             # Reading the trail goes on.
             self.assertTrue(gateway.objects("trail", "list", "--kind", "command", "--limit", "3"))
