@@ -39,18 +39,23 @@ class ListError(Exception):
     """The list of differences does not say what it must."""
 
 
+class Sometimes(str):
+    """The reason of a difference that timing decides: it may be there or not."""
+
+
 def read_list(path):
-    """The reviewed list: {suite: {test: reason}}."""
+    """The reviewed list: {suite: {test: reason}}. The reason is a `Sometimes` where the entry says `sometimes = true`."""
     with open(path, "rb") as file:
         entries = tomllib.load(file).get("difference", [])
     listed = {}
     for entry in entries:
-        if set(entry) != {"suite", "test", "reason"} or not all(str(value).strip() for value in entry.values()):
-            raise ListError(f"{path}: an entry has exactly suite, test and reason, none empty: {entry}")
+        sometimes = entry.pop("sometimes", False)
+        if set(entry) != {"suite", "test", "reason"} or not isinstance(sometimes, bool) or not all(str(value).strip() for value in entry.values()):
+            raise ListError(f"{path}: an entry has suite, test and reason, none empty, and perhaps `sometimes`: {entry}")
         suite = listed.setdefault(entry["suite"], {})
         if entry["test"] in suite:
             raise ListError(f"{path}: {entry['suite']} {entry['test']} is listed twice")
-        suite[entry["test"]] = entry["reason"]
+        suite[entry["test"]] = Sometimes(entry["reason"]) if sometimes else entry["reason"]
     return listed
 
 
@@ -78,6 +83,8 @@ def judge(direct, through, reasons):
     """Compares two runs against the list's entries for this suite ({test: reason})."""
     found = compare(direct, through)
     differing = {difference.test for difference in found}
+    # What timing decides need not differ, but it has to be a test that runs.
+    differing |= {test for test, reason in reasons.items() if isinstance(reason, Sometimes) and test in direct}
     return Verdict(
         tests=len(direct.keys() | through.keys() | set(reasons)),
         direct=Counter(result.outcome for result in direct.values()),

@@ -4,7 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from compare import ListError, Result, judge, read_list
+from compare import Sometimes, ListError, Result, judge, read_list
 
 PASSED, FAILED = Result("passed", "one row"), Result("failed", "no row")
 
@@ -29,6 +29,12 @@ class Judge(unittest.TestCase):
         verdict = judge({"a": PASSED}, {"a": PASSED}, {"a": "reviewed", "never ran": "reviewed"})
         self.assertEqual(verdict.stale, ["a", "never ran"])
         self.assertEqual((verdict.passed, verdict.failed), (0, 2))
+
+    def test_what_timing_decides_may_differ_or_not_but_has_to_run(self):
+        reasons = {"a": Sometimes("timing")}
+        self.assertEqual(judge({"a": PASSED}, {"a": PASSED}, reasons).failed, 0)
+        self.assertEqual(judge({"a": PASSED}, {"a": FAILED}, reasons).failed, 0)
+        self.assertEqual(judge({}, {}, reasons).stale, ["a"])
 
 
 class List(unittest.TestCase):
