@@ -247,7 +247,9 @@ where
                 return Poll::Pending;
             }
             up.buffer.release();
-            match ready!(poll_read(client, &mut up.buffer, up.wanted, cx)) {
+            match ready!(
+                poll_fill(&mut up.buffer, up.wanted, |room| Pin::new(&mut *client).poll_read(cx, room))
+            ) {
                 Ok(0) => {
                     up.ended = true;
                     conversation.client_left();
@@ -321,7 +323,7 @@ where
                 return Poll::Ready(over);
             }
             down.buffer.release();
-            match ready!(poll_read_target(target, &mut down.buffer, down.wanted, cx)) {
+            match ready!(poll_fill(&mut down.buffer, down.wanted, |room| target.poll_read(cx, room))) {
                 Ok(0) => down.ended = true,
                 Ok(_) => {}
                 Err(error) if up.ended && !*target_gone => {
@@ -334,27 +336,14 @@ where
     }
 }
 
-fn poll_read<C: AsyncRead + Unpin>(
-    client: &mut C,
+/// Reads into the buffer's room by `poll_read`, whichever side it is of; how many bytes came.
+fn poll_fill(
     buffer: &mut Buffer,
     wanted: usize,
-    cx: &mut Context<'_>,
+    poll_read: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>,
 ) -> Poll<io::Result<usize>> {
     let mut room = ReadBuf::new(buffer.room(wanted));
-    ready!(Pin::new(client).poll_read(cx, &mut room))?;
-    let count = room.filled().len();
-    buffer.filled(count);
-    Poll::Ready(Ok(count))
-}
-
-fn poll_read_target<T: AsyncRead + AsyncWrite + Unpin>(
-    target: &mut Forwarder<T>,
-    buffer: &mut Buffer,
-    wanted: usize,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let mut room = ReadBuf::new(buffer.room(wanted));
-    ready!(target.poll_read(cx, &mut room))?;
+    ready!(poll_read(&mut room))?;
     let count = room.filled().len();
     buffer.filled(count);
     Poll::Ready(Ok(count))
