@@ -7,8 +7,13 @@ TABLES = {
     "select": "pgbench -S, transactions per second",
     "tpcb": "pgbench TPC-B, transactions per second",
     "connect": "Connections per second (one SELECT each)",
-    "bulk": "Bulk results, MB/s",
+    "bulk": "Bulk data, MB/s",
+    "ssh": "SSH, commands per second (one after the other, a connection each)",
+    "scp": "Copies over SSH, MB/s",
 }
+# What a cost is reckoned for, and where not the 99th percentile is shown.
+PER = {"connect": "connection", "ssh": "command"}
+SLOWEST = {"ssh": "p90"}
 
 
 def summarise(rounds):
@@ -46,6 +51,11 @@ def markdown(result):
             lines += [*cost_table(found, result["arms"], kind), ""]
     if result["memory"]:
         lines += ["## Resident memory, idle sessions", "", *memory_table(result["memory"], result["idle_sessions"]), ""]
+    if result["ssh_memory"]:
+        title = "## Resident memory, idle sessions over SSH, each with a command that waits"
+        lines += [title, "", *memory_table(result["ssh_memory"], result["ssh_idle_sessions"]), ""]
+    if result["sealing"]:
+        lines += ["## Sealing", "", *sealing_table(result["sealing"]), ""]
     return "\n".join(lines)
 
 
@@ -68,7 +78,7 @@ def rate_table(cells, arms):
         figures = cell["summary"].get(arm)
         if figures is None:
             return "–"
-        rate = f"{figures['rate']:,.0f}"
+        rate = f"{figures['rate']:,.0f}" if figures["rate"] >= 20 else f"{figures['rate']:.1f}"
         return rate if arm == "direct" else f"{figures['ratio']:.2f} ({rate})"
 
     head = ["", *(arm if arm == "direct" else f"{arm} ÷ direct" for arm in arms)]
@@ -78,25 +88,26 @@ def rate_table(cells, arms):
 def cost_table(cells, arms, kind):
     arms = arms_of(cells, arms)
     proxies = [arm for arm in arms if arm != "direct"]
-    if kind == "bulk":
+    if kind in ("bulk", "scp"):
         rows = [
             [row_name(cell), *(f"{cell['summary'][arm]['cpu_s_per_gb']:.2f}" for arm in proxies)] for cell in cells
         ]
         return table(["proxy CPU, s/GB", *proxies], rows)
 
+    slowest = SLOWEST.get(kind, "p99")
+
     def latency(cell, arm):
         figures = cell["summary"].get(arm)
-        return f"{figures['p50_us']:,.0f} / {figures['p99_us']:,.0f}" if figures else "–"
+        return f"{figures['p50_us']:,.0f} / {figures[f'{slowest}_us']:,.0f}" if figures else "–"
 
     def cost(cell, arm):
         figures = cell["summary"].get(arm)
         return f"{figures['cpu_us']:,.1f} / {figures['switches']:.2f}" if figures else "–"
 
-    per = "connection" if kind == "connect" else "transaction"
-    lines = table(["p50 / p99, µs", *arms], [[row_name(cell), *(latency(cell, arm) for arm in arms)] for cell in cells])
+    lines = table([f"p50 / {slowest}, µs", *arms], [[row_name(cell), *(latency(cell, arm) for arm in arms)] for cell in cells])
     lines.append("")
     lines += table(
-        [f"proxy CPU µs / context switches, per {per}", *proxies],
+        [f"proxy CPU µs / context switches, per {PER.get(kind, 'transaction')}", *proxies],
         [[row_name(cell), *(cost(cell, arm) for arm in proxies)] for cell in cells],
     )
     return lines
@@ -108,6 +119,14 @@ def memory_table(memory, sessions):
         for arm, kb in memory.items()
     ]
     return table(["", "1 session, MiB", f"{sessions:,} sessions, MiB", "KiB per session"], rows)
+
+
+def sealing_table(sealing):
+    rows = [
+        [f"{run['commands']:,}", f"{run['rate']:,}", f"{run['cpu_us']:.2f}", f"{run['peak_kb'] / 1024:.1f}"]
+        for run in sealing
+    ]
+    return table(["commands in a row", "commands/s", "CPU µs per command", "peak memory, MiB"], rows)
 
 
 # Distinguishable in grey and for the colour-blind.

@@ -18,9 +18,11 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from harness import REPOSITORY, HarnessError, needed  # noqa: E402
 from harness.postgres import Postgres, bin_directory  # noqa: E402
 from harness.roads import Direct, Haproxy, PgBouncer, Trailgate  # noqa: E402
+from harness.sshd import Sshd  # noqa: E402
 from measure import CORES  # noqa: E402
 from report import markdown, summarise, svg  # noqa: E402
-from workloads import DATABASE, cells, idle_memory, prepare  # noqa: E402
+from ssh_workloads import IDLE_SESSIONS, SshDirect, SshTrailgate, ssh_cells, ssh_idle_memory  # noqa: E402
+from workloads import DATABASE, cells, idle_memory, prepare, seal  # noqa: E402
 
 # A round during which other processes used more of the machine than this is dropped.
 FOREIGN_LIMIT = 0.05
@@ -56,6 +58,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round each: a look, not a result")
     parser.add_argument("--trailgate", type=Path, help="the gateway's binary, built with --release; left out without it")
+    parser.add_argument("--sealing", type=Path, help="the example `measure` of crate trail, built with --release")
     parser.add_argument("--rounds", type=int, help="clean rounds for each cell (5)")
     parser.add_argument("--seconds", type=float, help="of each run (4)")
     parser.add_argument("--only", default="", help="regular expression that a cell's kind and name must match")
@@ -67,6 +70,8 @@ def arguments():
     options.retries = 0 if options.quick else 2 * options.rounds
     options.idle = 300 if options.quick else 1000
     options.megabytes = 50 if options.quick else 200
+    # Two sizes, so that memory that grows with what is sealed shows.
+    options.sealed_commands = (50_000, 200_000) if options.quick else (200_000, 1_000_000)
     if options.trailgate:
         options.trailgate = options.trailgate.resolve()
         if not options.trailgate.exists():
@@ -93,8 +98,23 @@ def bench(options):
             if road.name != CRASH and re.search(options.only, "memory"):
                 progress(f"{options.idle} idle sessions through {road.name}")
                 memory[road.name] = idle_memory(road, options.idle)
-        chosen = [cell for cell in cells() if re.search(options.only, f"{cell.kind} {cell.name}")]
+        chosen = wanted(cells(), options)
         kept, dropped = measure_rounds(chosen, server, roads, options)
+        ssh_memory = {}
+        ssh = wanted(ssh_cells(options.megabytes), options) if options.trailgate else []
+        if ssh:
+            sshd = stack.enter_context(Sshd())
+            gateway = next(road for road in roads if road.name == "trailgate")
+            ssh_roads = [stack.enter_context(SshDirect(sshd)), stack.enter_context(SshTrailgate(sshd, gateway))]
+            progress(f"{IDLE_SESSIONS} idle sessions over SSH")
+            ssh_memory = {ssh_roads[1].name: ssh_idle_memory(ssh_roads[1])}
+            ssh_kept, ssh_dropped = measure_rounds(ssh, sshd, ssh_roads, options)
+            chosen, kept, dropped = chosen + ssh, kept | ssh_kept, dropped + ssh_dropped
+        # Last: it deletes thousands of files, and for minutes ext4 looks at each of them whenever it makes a new one.
+        sealing = []
+        if options.sealing and re.search(options.only, "sealing"):
+            progress("sealing")
+            sealing = [seal(options.sealing.resolve(), commands) for commands in options.sealed_commands]
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
@@ -117,7 +137,14 @@ def bench(options):
         ],
         "idle_sessions": options.idle,
         "memory": memory,
+        "ssh_idle_sessions": IDLE_SESSIONS,
+        "ssh_memory": ssh_memory,
+        "sealing": sealing,
     }
+
+
+def wanted(cells, options):
+    return [cell for cell in cells if re.search(options.only, f"{cell.kind} {cell.name}")]
 
 
 def measure_rounds(chosen, server, roads, options):

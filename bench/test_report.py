@@ -35,11 +35,14 @@ class Report(unittest.TestCase):
             "date": "2026-01-01", "machine": "m", "versions": ["v"], "rounds": 1, "seconds": 1, "dropped": 3,
             "foreign_limit": 0.05, "arms": ["direct", "peer"], "cells": [cell], "idle_sessions": 1000,
             "memory": {"peer": {"one_kb": 1024, "many_kb": 2048, "per_session_kb": 1.0}},
+            "ssh_idle_sessions": 50, "ssh_memory": {},
+            "sealing": [{"commands": 200_000, "rate": 300_000, "cpu_us": 3.0, "peak_kb": 20_480}],
         }  # fmt: skip
         text = markdown(result)
         self.assertIn("| a & b * | 100 | 0.50 (50) |", text)
         self.assertIn("3 rounds were dropped", text)
         self.assertIn("| peer | 1.0 | 2.0 | 1.0 |", text)
+        self.assertIn("| 200,000 | 300,000 | 3.00 | 20.0 |", text)
         ElementTree.fromstring(svg(result))
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import HarnessError
 from harness.postgres import bin_directory
 from harness.roads import descendants
 from harness.wire import Session
@@ -15,6 +16,8 @@ from measure import CORES, Meter, pin, resident_kb, run_client
 DATABASE = "bench"
 # All that a pinned cell runs shares this core.
 PINNED_CORE = 0
+# What one COPY FROM STDIN carries.
+FILL_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Cell:
     tls: bool = False
     pinned: bool = False
     sql: str = ""
+    # Bytes of the rows that `sql`, a COPY FROM STDIN, is fed with.
+    row_bytes: int = 0
 
     def run(self, server, road, seconds):
         """One run; {figure: number}."""
@@ -69,17 +74,23 @@ class Cell:
         }
 
     def _bulk(self, server, road, seconds):
-        received, started = 0, time.monotonic()
+        carried, started = 0, time.monotonic()
         with Session(road.endpoint(), DATABASE) as session, Meter(server, road) as meter:
             begun = time.monotonic()
             while time.monotonic() - started < seconds:
-                received += session.drain(self.sql)
+                carried += self._once(session)
             elapsed = time.monotonic() - begun
         return {
-            "rate": received / elapsed / 1e6,
-            "cpu_s_per_gb": meter.proxy_cpu_s / (received / 1e9),
+            "rate": carried / elapsed / 1e6,
+            "cpu_s_per_gb": meter.proxy_cpu_s / (carried / 1e9),
             "foreign_share": meter.foreign_share,
         }
+
+    def _once(self, session):
+        if not self.row_bytes:
+            return session.drain(self.sql)
+        row = b"x" * (self.row_bytes - 1) + b"\n"
+        return session.fill(self.sql, row, FILL_BYTES // self.row_bytes)
 
 
 def quantile(ordered, share):
@@ -125,6 +136,11 @@ def cells():
         for how, sql in (("COPY out", "COPY rows_{} TO STDOUT"), ("SELECT", "SELECT pad FROM rows_{}"))
         for size, text in ((1000, "1 KB"), (100, "100 B"))
     ]
+    # The server reads and parses the rows and keeps none, so that its disk is not what is measured.
+    found += [
+        Cell("bulk", f"COPY in, {text} rows", sql=f"COPY rows_{size} FROM STDIN WHERE false", row_bytes=size)
+        for size, text in ((1000, "1 KB"), (100, "100 B"))
+    ]
     return found
 
 
@@ -142,3 +158,17 @@ def idle_memory(road, sessions):
         for session in opened:
             session.close()
     return {"one_kb": one, "many_kb": many, "per_session_kb": (many - one) / (sessions - 1)}
+
+
+def seal(program, commands):
+    """Seals the records of `commands` commands in one go, without a gateway: figures as the example `measure` prints them."""
+    with tempfile.TemporaryDirectory(prefix="trailgate-bench-") as directory:
+        done = subprocess.run(
+            [program, str(commands), "32", str(Path(directory) / "trail")], capture_output=True, text=True
+        )
+    if done.returncode != 0:
+        raise HarnessError(f"{program} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+    found = re.search(
+        r"^seal\s+(\d+) commands/s, [\d.]+ µs per command, ([\d.]+) µs.*\nmemory\s+(\d+) kB", done.stdout, re.MULTILINE
+    )
+    return {"commands": commands, "rate": int(found[1]), "cpu_us": float(found[2]), "peak_kb": int(found[3])}

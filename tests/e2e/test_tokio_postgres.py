@@ -11,7 +11,7 @@ class TokioPostgres(Case):
     def test_the_driver_and_the_trail_agree(self):
         url = self.endpoint().url("orders") + f"?sslmode=disable&application_name={self.application}"
         done = subprocess.run(
-            ["cargo", "test", "--quiet", "--package", "e2e", "--", "--ignored", "--test-threads", "1"],
+            ["cargo", "test", "--quiet", "--workspace", "--test", "tokio_postgres", "--", "--ignored", "--test-threads", "1"],
             cwd=REPOSITORY, env=self.environment(E2E_URL=url), capture_output=True, text=True,
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stdout[-3000:] + done.stderr[-3000:])

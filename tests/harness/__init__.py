@@ -5,6 +5,7 @@ whoever started it.
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -44,11 +45,20 @@ class Endpoint:
         return f"{scheme}://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
 
+# Below the ports that systems take for outgoing connections: one of those could come in between.
+FREE_PORTS = range(15_000, 32_000)
+
+
 def free_port():
     """A TCP port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        port = random.choice(FREE_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def wait_for_port(port, process, log, seconds=60):
@@ -99,3 +109,20 @@ def needed(program, purpose):
     if path is None:
         raise HarnessError(f"{program} is not installed: run scripts/setup {purpose}")
     return path
+
+
+class Throwaway:
+    """A process with a directory of its own, `process` and `home`: both are gone when the context manager is left,
+    also where it did not come up."""
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process)
+        shutil.rmtree(self.home, ignore_errors=True)

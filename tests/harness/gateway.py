@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import REPOSITORY, Endpoint, HarnessError, free_port, stop
+from . import REPOSITORY, Endpoint, HarnessError, Throwaway, free_port
 from .roads import descendants
 
 START_TIMEOUT_S = 60
@@ -27,7 +26,7 @@ def binary():
     return path
 
 
-def until(found, seconds=15, pause=0.05):
+def until(found, seconds=60, pause=0.05):
     """What `found()` returns once that is true of it; raises when it stays false."""
     deadline = time.monotonic() + seconds
     while True:
@@ -47,7 +46,7 @@ class CommandFailed(Exception):
         self.stderr = done.stderr
 
 
-class Gateway:
+class Gateway(Throwaway):
     """Use as a context manager. `settings` are sections of the settings file; `data` is a directory that is kept."""
 
     def __init__(self, settings=None, data=None):
@@ -61,22 +60,11 @@ class Gateway:
         self.settings = {
             "postgres": {"listen": f"127.0.0.1:{self.port}"},
             "web": {"listen": f"127.0.0.1:{self.web_port}"},
+            "ssh": {"listen": "127.0.0.1:0"},
             "workers": {"shutdown_grace_s": 1},
         }
         for section, values in (settings or {}).items():
             self.settings[section] = self.settings.get(section, {}) | values
-
-    def __enter__(self):
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        stop(self.process)
-        shutil.rmtree(self.home, ignore_errors=True)
 
     def start(self):
         """Starts it, and waits until it answers."""

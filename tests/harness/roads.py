@@ -1,19 +1,18 @@
 """The roads from a client to PostgreSQL: direct, through a peer, through Trailgate.
 
-Each road has `name`, `start()`, `stop()`, `endpoint()` (where the client connects, as whom), `pids()` (the processes
+Each road has `name`, `endpoint()` (where the client connects, as whom), `pids()` (the processes
 that the road adds) and is a context manager.
 """
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from . import Endpoint, HarnessError, free_port, needed, stop, wait_for_file, wait_for_port
+from . import Endpoint, HarnessError, Throwaway, free_port, needed, wait_for_file, wait_for_port
 from .postgres import PASSWORD, SUPERUSER, make_certificate, unprivileged
 
 
@@ -38,8 +37,8 @@ class Direct:
         return []
 
 
-class Road:
-    """A process of ours between client and server, with a directory of its own."""
+class Road(Throwaway):
+    """A process between client and server."""
 
     name = ""
 
@@ -52,16 +51,7 @@ class Road:
     def __enter__(self):
         self.home = Path(tempfile.mkdtemp(prefix=f"trailgate-{self.name}-"))
         self.home.chmod(0o755)
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        stop(self.process)
-        shutil.rmtree(self.home, ignore_errors=True)
+        return super().__enter__()
 
     def start(self):
         raise NotImplementedError
@@ -172,6 +162,7 @@ class Trailgate(Road):
         sections = {
             "postgres": {"listen": f"127.0.0.1:{self.port}"},
             "web": {"listen": f"127.0.0.1:{free_port()}"},
+            "ssh": {"listen": "127.0.0.1:0"},
             "workers": {"shutdown_grace_s": 1},
         }
         for section, values in self.settings.items():

@@ -13,6 +13,8 @@ import struct
 from . import HarnessError
 
 READY = b"Z\x00\x00\x00\x05I"
+# About what one write of a bulk load carries.
+WRITE_BYTES = 256 * 1024
 
 
 class Session:
@@ -61,6 +63,26 @@ class Session:
         if head[:1] == b"E":
             raise HarnessError(f"{sql}: {head[5:].decode(errors='replace')}")
         return total
+
+    def fill(self, sql, row, rows):
+        """Runs `COPY … FROM STDIN` with `rows` times the same row, many to a write; returns the bytes sent."""
+        text = sql.encode() + b"\0"
+        self.socket.sendall(b"Q" + struct.pack("!I", 4 + len(text)) + text)
+        self._expect(b"G", sql)
+        message = b"d" + struct.pack("!I", 4 + len(row)) + row
+        at_once = max(1, WRITE_BYTES // len(message))
+        chunk, rest = divmod(rows, at_once)
+        for _ in range(chunk):
+            self.socket.sendall(message * at_once)
+        self.socket.sendall(message * rest + b"c\x00\x00\x00\x04")
+        self._expect(b"C", sql)
+        self._expect(b"Z", sql)
+        return rows * len(message)
+
+    def _expect(self, tag, sql):
+        found, body = self._message()
+        if found != tag:
+            raise HarnessError(f"{sql}: {body.decode(errors='replace')}")
 
     def _start(self, endpoint, database):
         words = ["user", endpoint.user, "database", database, "application_name", "bench", ""]

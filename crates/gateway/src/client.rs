@@ -3,7 +3,7 @@
 //! No proxy from the environment, no redirect, no name but the given one is ever looked up: the request may
 //! carry an administrator's token.
 
-mod tls;
+pub(crate) mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -170,6 +170,18 @@ impl Client {
         whole(self.request(Method::DELETE, path, Bytes::new()).await?).await
     }
 
+    /// Asks for text.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let response = self.request(Method::GET, path, Bytes::new()).await?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| {
+            ClientError::Failed(Failure::new(format!("the gateway's answer broke off: {error}"), "try again"))
+        })?;
+        String::from_utf8(body.to_bytes().into()).map_err(|error| unreadable(&error))
+    }
+
     /// Asks for JSON lines, which may come for ever.
     ///
     /// # Errors
@@ -177,6 +189,15 @@ impl Client {
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         let response = self.request(Method::GET, path, Bytes::new()).await?;
         Ok(Lines { body: response.into_body(), rest: Vec::new(), ended: false })
+    }
+
+    /// Asks for bytes, however many.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn pieces(&self, path: &str) -> Result<Pieces, ClientError> {
+        let response = self.request(Method::GET, path, Bytes::new()).await?;
+        Ok(Pieces { body: response.into_body() })
     }
 
     async fn request(
@@ -293,6 +314,30 @@ impl Lines {
                 Some(Ok(frame)) => self.rest.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(error)) => return Err(broken(&error)),
                 None => self.ended = true,
+            }
+        }
+    }
+}
+
+/// Bytes as they come.
+pub struct Pieces {
+    body: Incoming,
+}
+
+impl Pieces {
+    /// The next ones, or `None` at the end.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the connection breaks: what came so far is not all.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    Ok(_) | Err(_) => {}
+                },
+                Some(Err(error)) => return Err(broken(&error)),
+                None => return Ok(None),
             }
         }
     }

@@ -34,13 +34,15 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory (mode 0700) if there is none, and locks it.
+    /// Makes the directory if there is none, and locks it. With `group_reads`, its group may look in: a sealer in a process
+    /// of its own.
     ///
     /// # Errors
     /// [`Failure`] if it is open to others, used by another gateway, or can't be used.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
+    pub fn open(path: &Path, group_reads: bool) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::file("use the data directory", path, &error);
-        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        let (mode, others) = if group_reads { (0o750, 0o027) } else { (0o700, 0o077) };
+        match DirBuilder::new().recursive(true).mode(mode).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
@@ -52,10 +54,10 @@ impl DataDir {
                 "name another one with --data",
             ));
         }
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if metadata.permissions().mode() & others != 0 {
             return Err(Failure::new(
                 format!("the data directory {} is open to other users", path.display()),
-                format!("make it yours alone: chmod 700 {}", path.display()),
+                format!("close it to them: chmod {mode:o} {}", path.display()),
             ));
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -120,18 +122,18 @@ mod tests {
     fn is_made_private_and_locked() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a/b");
-        let open = DataDir::open(&path).unwrap();
+        let open = DataDir::open(&path, false).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(DataDir::open(&path).unwrap_err().what.contains("another gateway uses"));
+        assert!(DataDir::open(&path, false).unwrap_err().what.contains("another gateway uses"));
         drop(open);
-        DataDir::open(&path).unwrap();
+        DataDir::open(&path, false).unwrap();
     }
 
     #[test]
     fn is_refused_when_others_may_look_in() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let failure = DataDir::open(temp.path()).unwrap_err();
+        let failure = DataDir::open(temp.path(), false).unwrap_err();
         assert!(failure.advice.contains("chmod 700"), "{failure}");
     }
 }

@@ -80,7 +80,7 @@ async fn show(options: &args::Demo) -> Result<(), Failure> {
         output::line(&entry::in_full(mistake))?;
     }
     heading("Does it hold?", "`trailgate trail verify` needs no gateway, only the files");
-    crate::cli::verify::verify(&data, false)?;
+    crate::cli::verify::verify(&data, &crate::cli::args::Verify::default(), None, false)?;
     if options.keep {
         keep(&card, &token, &data, &mut interrupt, &mut terminate).await?;
     } else {
@@ -115,6 +115,7 @@ async fn introduce(client: &Client, server: &Server) -> Result<String, Failure> 
             on_behalf_of,
             groups: Vec::new(),
             roles: Vec::new(),
+            ssh_keys: Vec::new(),
             expires: None,
         })
     };

@@ -3,54 +3,98 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use api::control::Prober;
+use api::control::{Prober, SshAuthority};
 use api::types::TargetTest;
+use identity::SshPublicKey;
 use postgres::upstream::{Problem, UpstreamError};
 use session::Target;
+use vocabulary::{CredentialId, Name, TargetKind};
 
-/// Logs in to PostgreSQL targets with the sessions' own code.
-pub struct PostgresProber;
+/// Logs in to targets with the sessions' own code.
+pub struct Probers;
 
-impl Prober for PostgresProber {
+impl Prober for Probers {
     fn test(&self, target: Arc<Target>) -> Pin<Box<dyn Future<Output = TargetTest> + Send + '_>> {
         Box::pin(async move {
-            let began = Instant::now();
-            let found = postgres::test_target(&target).await;
-            let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let nothing = TargetTest {
-                target: target.name.clone(),
-                ok: false,
-                server: None,
-                role: None,
-                database: None,
-                tls: None,
-                duration_us,
-                fault: None,
-                problem: None,
-                advice: None,
-            };
-            match found {
-                Ok(server) => TargetTest {
-                    ok: true,
-                    server: Some(format!("PostgreSQL {}", server.version)),
-                    role: Some(server.role),
-                    database: Some(server.database),
-                    tls: server.tls,
-                    ..nothing
-                },
-                Err(error) => {
-                    let (fault, advice) = whose_fault(&error);
-                    TargetTest {
-                        fault: Some(fault.to_owned()),
-                        problem: Some(error.to_string()),
-                        advice: Some(advice.to_owned()),
-                        ..nothing
-                    }
-                }
+            match target.kind {
+                TargetKind::Postgres => test_postgres(&target).await,
+                TargetKind::Ssh => test_ssh(&target).await,
             }
         })
+    }
+}
+
+/// Certifies keys with the gateway's own authority for SSH.
+pub struct Authority(pub Arc<ssh::GatewayKeys>);
+
+impl SshAuthority for Authority {
+    fn certify(
+        &self,
+        principal: &Name,
+        credential: CredentialId,
+        key: &SshPublicKey,
+        lifetime: Duration,
+    ) -> Result<String, String> {
+        self.0.certify(principal, credential, key, lifetime).map_err(|error| error.to_string())
+    }
+}
+
+fn nothing(target: &Target, began: Instant) -> TargetTest {
+    TargetTest {
+        target: target.name.clone(),
+        ok: false,
+        server: None,
+        role: None,
+        database: None,
+        tls: None,
+        duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        fault: None,
+        problem: None,
+        advice: None,
+    }
+}
+
+async fn test_ssh(target: &Target) -> TargetTest {
+    let began = Instant::now();
+    let found = ssh::test_target(target).await;
+    let nothing = nothing(target, began);
+    match found {
+        Ok(server) => {
+            TargetTest { ok: true, server: Some(server.version), role: Some(server.login), ..nothing }
+        }
+        Err(error) => TargetTest {
+            fault: Some(error.fault().to_owned()),
+            problem: Some(error.to_string()),
+            advice: Some(error.advice().to_owned()),
+            ..nothing
+        },
+    }
+}
+
+async fn test_postgres(target: &Target) -> TargetTest {
+    let began = Instant::now();
+    let found = postgres::test_target(target).await;
+    let nothing = nothing(target, began);
+    match found {
+        Ok(server) => TargetTest {
+            ok: true,
+            server: Some(format!("PostgreSQL {}", server.version)),
+            role: Some(server.role),
+            database: Some(server.database),
+            tls: server.tls,
+            ..nothing
+        },
+        Err(error) => {
+            let (fault, advice) = whose_fault(&error);
+            TargetTest {
+                fault: Some(fault.to_owned()),
+                problem: Some(error.to_string()),
+                advice: Some(advice.to_owned()),
+                ..nothing
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 /// Endings that are remembered; each thread has one.
@@ -55,15 +56,24 @@ impl Supervisor {
         W: FnOnce() -> F + Send + 'static,
     {
         let end = AtEnd { ended: self.ended.clone(), name: name.to_owned() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (built, building) = std::sync::mpsc::sync_channel(1);
         let thread =
             std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, work());
-                // Local tasks that are left are dropped here, inside the runtime's context.
-                runtime.block_on(async move { drop(local) });
+                // A runtime of local tasks belongs to its thread, so it is built there. It polls `work` only when
+                // that itself is woken, which a `LocalSet` would do at every wake-up of any task.
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        let _ = built.send(Ok(()));
+                        // Tasks that are left are dropped with the runtime, inside its context.
+                        runtime.block_on(work());
+                    }
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                    }
+                }
                 drop(end);
             })?;
+        building.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
         self.threads.push((name.to_owned(), thread));
         Ok(())
     }

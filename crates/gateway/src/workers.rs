@@ -3,16 +3,18 @@
 //! Both halves of a session live on one thread for its whole life. Connections are handed out in turn; a worker whose
 //! queue is full makes the accepting thread wait, and the rest waits in the kernel's queue.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session::{Gatehouse, ListenerSettings, Protocol};
+use session::{Ended, Gatehouse, ListenerSettings, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use vocabulary::ClientInfo;
+use vocabulary::{ClientInfo, TargetKind};
 
 use crate::supervisor::Supervisor;
 
@@ -31,6 +33,35 @@ struct Arrival {
     peer: SocketAddr,
     /// Its place among the connections that the gateway takes at once.
     place: OwnedSemaphorePermit,
+    host: Arc<dyn Hosts>,
+}
+
+/// A listener: its socket, and who serves the connections that come by it.
+pub struct Entrance {
+    /// Where clients connect.
+    pub socket: std::net::TcpListener,
+    /// Serves them.
+    pub host: Arc<dyn Hosts>,
+}
+
+/// Serves connections of one listener, whatever they speak.
+pub trait Hosts: Send + Sync {
+    /// What the clients of the listener speak.
+    fn speaks(&self) -> TargetKind;
+
+    /// Serves one connection to its end, on the thread that polls it.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Pin<Box<dyn Future<Output = Ended> + '_>>;
+}
+
+impl<P: Protocol> Hosts for Host<P> {
+    fn speaks(&self) -> TargetKind {
+        self.protocol.name()
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Pin<Box<dyn Future<Output = Ended> + '_>> {
+        let client = ClientInfo { addr: peer.to_string(), ..ClientInfo::default() };
+        Box::pin(self.protocol.serve(stream, self.house.door(&self.listener, client)))
+    }
 }
 
 /// What every session needs; one for all workers, since a signal for a session may arrive at another worker.
@@ -43,41 +74,44 @@ pub struct Host<P> {
     pub listener: Arc<ListenerSettings>,
 }
 
-/// Starts `threads` workers and the thread that accepts connections for them.
+/// Starts `threads` workers and, for each listener, the thread that accepts connections for them.
 ///
 /// Workers end when the accepting thread has ended (on stop) and their last session is over.
 ///
 /// # Errors
 /// If the system gives no thread.
-pub fn start<P: Protocol + 'static>(
+pub fn start(
     supervisor: &mut Supervisor,
     threads: usize,
     connections: usize,
-    socket: std::net::TcpListener,
-    host: &Arc<Host<P>>,
+    entrances: Vec<Entrance>,
 ) -> io::Result<()> {
     let mut queues = Vec::with_capacity(threads);
     for index in 0..threads {
         let (queue, arrivals) = mpsc::channel(QUEUE);
         queues.push(queue);
-        let host = Arc::clone(host);
-        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || carry(arrivals, host))?;
+        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || carry(arrivals))?;
     }
-    let stop = supervisor.stopping();
-    supervisor.start("accept", 2 << 20, move || accept(socket, queues, connections, stop))
+    let places = Arc::new(Semaphore::new(connections));
+    for entrance in entrances {
+        let (queues, places, stop) = (queues.clone(), Arc::clone(&places), supervisor.stopping());
+        let name = format!("accept-{}", entrance.host.speaks());
+        supervisor.start(&name, 2 << 20, move || accept(entrance, queues, places, stop))?;
+    }
+    Ok(())
 }
 
 async fn accept(
-    socket: std::net::TcpListener,
+    entrance: Entrance,
     queues: Vec<mpsc::Sender<Arrival>>,
-    connections: usize,
+    places: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Entrance { socket, host } = entrance;
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
-        Err(error) => return tracing::error!(%error, "the PostgreSQL listener can't be used"),
+        Err(error) => return tracing::error!(%error, "the {} listener can't be used", host.speaks()),
     };
-    let places = Arc::new(Semaphore::new(connections));
     let mut turn = queues.iter().cycle();
     let forever = async {
         loop {
@@ -92,7 +126,7 @@ async fn accept(
             };
             let Ok(stream) = stream.into_std() else { continue };
             let Some(queue) = turn.next() else { return };
-            if queue.send(Arrival { stream, peer, place }).await.is_err() {
+            if queue.send(Arrival { stream, peer, place, host: Arc::clone(&host) }).await.is_err() {
                 return tracing::error!("a worker is gone");
             }
         }
@@ -103,7 +137,7 @@ async fn accept(
     }
 }
 
-async fn carry<P: Protocol + 'static>(mut arrivals: mpsc::Receiver<Arrival>, host: Arc<Host<P>>) {
+async fn carry(mut arrivals: mpsc::Receiver<Arrival>) {
     let mut sessions = JoinSet::new();
     loop {
         let arrival = tokio::select! {
@@ -114,23 +148,21 @@ async fn carry<P: Protocol + 'static>(mut arrivals: mpsc::Receiver<Arrival>, hos
             }
         };
         let Some(arrival) = arrival else { break };
-        sessions.spawn_local(serve(arrival, Arc::clone(&host)));
+        sessions.spawn_local(serve(arrival));
     }
     while let Some(ended) = sessions.join_next().await {
         ended_well(ended);
     }
 }
 
-async fn serve<P: Protocol>(arrival: Arrival, host: Arc<Host<P>>) {
-    let Arrival { stream, peer, place } = arrival;
+async fn serve(arrival: Arrival) {
+    let Arrival { stream, peer, place, host } = arrival;
     let _place = place;
-    let client = ClientInfo { addr: peer.to_string(), ..ClientInfo::default() };
     let stream = match stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, %peer, "a connection was gone before it began"),
     };
-    let door = host.house.door(&host.listener, client);
-    let ended = host.protocol.serve(stream, door).await;
+    let ended = host.serve(stream, peer).await;
     tracing::debug!(?ended, %peer, "a connection ended");
 }
 

@@ -16,7 +16,7 @@ fn the_definition_holds_together() {
 fn every_command_of_the_contract_is_there() {
     for line in [
         "trailgate up",
-        "trailgate up --config f --data d --postgres-listen 127.0.0.1:0 --web-listen 127.0.0.1:0",
+        "trailgate up --config f --data d --postgres-listen 127.0.0.1:0 --web-listen 127.0.0.1:0 --ssh-listen 127.0.0.1:0",
         "trailgate demo --keep",
         "trailgate target add orders postgres://app:secret@db:5432/orders --label env=prod --label team=a --allow replication",
         "trailgate target list --json",
@@ -32,6 +32,13 @@ fn every_command_of_the_contract_is_there() {
         "trailgate person list",
         "trailgate service show etl",
         "trailgate connect chatgpt orders",
+        "trailgate policy check shop.cedar",
+        "trailgate policy apply careful",
+        "trailgate policy show",
+        "trailgate policy history --json",
+        "trailgate policy explain --principal chatgpt --target orders --in-transaction --json DELETE",
+        "trailgate policy explain --principal p --target t --policy f --from 10.0.0.1 --at 2026-11-23T22:00:00Z --approved-by g",
+        "trailgate policy test policies",
         "trailgate trail",
         "trailgate trail --json --limit 5 --data d",
         "trailgate trail list --principal p --target t --kind command --class write --status ok --since 1h --until 2026-11-23 --grep x --session 00000000000000000000000000 --limit 1",

@@ -22,7 +22,16 @@ impl Gateway {
 
     fn start_with(data: &Path, arguments: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_trailgate"))
-            .args(["up", "--postgres-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0", "--data"])
+            .args([
+                "up",
+                "--postgres-listen",
+                "127.0.0.1:0",
+                "--web-listen",
+                "127.0.0.1:0",
+                "--ssh-listen",
+                "127.0.0.1:0",
+                "--data",
+            ])
             .arg(data)
             .args(arguments)
             .stdin(Stdio::null())
@@ -255,7 +264,18 @@ fn one_data_directory_has_one_gateway() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
     let gateway = Gateway::start(&data);
-    let second = trailgate(&data, &["up", "--postgres-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"]);
+    let second = trailgate(
+        &data,
+        &[
+            "up",
+            "--postgres-listen",
+            "127.0.0.1:0",
+            "--web-listen",
+            "127.0.0.1:0",
+            "--ssh-listen",
+            "127.0.0.1:0",
+        ],
+    );
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("another gateway uses the data directory"), "{}", stderr(&second));
     drop(gateway);

@@ -4,16 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::{Principal, Rejected};
+use identity::{Principal, Rejected, SshPublicKey, TokenDigest};
+use policy::{Effect, Words};
 use tokio::io::{AsyncRead, AsyncWrite};
 use trail::NewEvent;
 use trail::record::EndReason;
-use vocabulary::{ClientInfo, Kind, Name, Timestamp, Where, Who};
+use vocabulary::{ClientInfo, Facts, Kind, Name, Timestamp, Where, Who};
 
+use crate::budget::Seat;
 use crate::forward::Forwarder;
 use crate::gatehouse::Gatehouse;
 use crate::open::{NotRecorded, OpenSession};
 use crate::snapshot::Target;
+use crate::stage::Stage;
 
 /// The listener's own TLS.
 #[derive(Debug)]
@@ -90,6 +93,23 @@ impl Door {
         self.house.snapshot().principals.get(&name).cloned()
     }
 
+    /// The principal that a public key for SSH belongs to, revoked ones included.
+    #[must_use]
+    pub fn holder_of_key(&self, key: &SshPublicKey) -> Option<Arc<Principal>> {
+        let snapshot = self.house.snapshot();
+        snapshot.principals.values().find(|principal| principal.ssh_key(key).is_some()).cloned()
+    }
+
+    /// The principal that a token belongs to, revoked ones included.
+    #[must_use]
+    pub fn holder_of_token(&self, presented: &[u8]) -> Option<Arc<Principal>> {
+        let digest = TokenDigest::of(presented);
+        let snapshot = self.house.snapshot();
+        let has =
+            |principal: &Principal| principal.credentials.iter().any(|known| known.token_digest == digest);
+        snapshot.principals.values().find(|principal| has(principal)).cloned()
+    }
+
     /// Whether this address may try to log in as `name` now.
     ///
     /// # Errors
@@ -104,12 +124,21 @@ impl Door {
     /// # Errors
     /// When it can't be recorded.
     pub fn failed(&self, claimed: &str, rejected: &Rejected) -> Result<(), NotRecorded> {
+        self.failed_as(claimed, claimed, rejected)
+    }
+
+    /// As [`failed`](Self::failed), where what the client called itself is no principal's name: only `guessed` is counted
+    /// against, and if it is empty, the address alone.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub fn failed_as(&self, claimed: &str, guessed: &str, rejected: &Rejected) -> Result<(), NotRecorded> {
         if !rejected.counts_as_failure() {
             // It was not even looked at. Entries of a flood would only help the flood.
             tracing::debug!(claimed, %rejected, "a login was turned away unseen");
             return Ok(());
         }
-        self.house.throttle().failed(self.address(), claimed, Timestamp::now());
+        self.house.throttle().failed(self.address(), guessed, Timestamp::now());
         let shown: String = claimed.chars().take(128).collect();
         let what = serde_json::json!({ "claimed": shown, "reason": rejected.to_string() });
         self.house
@@ -130,11 +159,7 @@ impl Door {
     #[must_use]
     pub fn identified(self, who: Who, principal: &Principal) -> Identified {
         self.house.throttle().succeeded(self.address(), who.name.as_str());
-        let expires_at = principal
-            .credentials
-            .iter()
-            .find(|credential| credential.id == who.credential)
-            .and_then(|credential| credential.expires_at);
+        let expires_at = principal.validity(who.credential).and_then(|validity| validity.expires_at);
         Identified { door: self, who: Arc::new(who), expires_at }
     }
 
@@ -142,6 +167,17 @@ impl Door {
         let address = self.client.addr.parse::<std::net::SocketAddr>();
         address.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
     }
+}
+
+/// Why a proven principal does not get to a target. `Display` is one sentence for it and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotThere {
+    /// There is none of that name.
+    #[error(transparent)]
+    NoSuchTarget(#[from] NoSuchTarget),
+    /// The policy does not let it in.
+    #[error("{}; {}", .0.reason, .0.advice)]
+    Forbidden(Words),
 }
 
 /// No target has that name.
@@ -164,16 +200,28 @@ impl Identified {
         &self.who
     }
 
-    /// Picks the target.
+    /// Picks the target, and the database there if the client asks for another than the target's own; whether it may
+    /// connect is the policy's to say.
     ///
     /// # Errors
-    /// [`NoSuchTarget`], with the name as the client wrote it, and the connection, to turn it away.
-    pub fn target(self, name: &str) -> Result<Opening, Box<(Self, NoSuchTarget)>> {
+    /// [`NotThere`], and the connection, to turn it away.
+    pub fn target(self, name: &str, database: Option<&str>) -> Result<Opening, Box<(Self, NotThere)>> {
         let snapshot = self.door.house.snapshot();
         let found = name.parse::<Name>().ok().and_then(|name| snapshot.targets.get(&name).cloned());
-        match found {
-            Some(target) => Ok(Opening { identified: self, target }),
-            None => Err(Box::new((self, NoSuchTarget(name.chars().take(128).collect())))),
+        let Some(target) = found else {
+            return Err(Box::new((self, NoSuchTarget(name.chars().take(128).collect()).into())));
+        };
+        let stage = Stage::new(&snapshot, &self.who, &target, database);
+        let ruling = snapshot.policy.connect(&stage.scene(&self.who, &target, &self.door.client.addr));
+        if !ruling.is_permit() {
+            return Err(Box::new((self, NotThere::Forbidden(ruling.words))));
+        }
+        let limit = ruling.budget.sessions;
+        match self.door.house.meters.of(self.who.id, target.id).sit(limit) {
+            Some(seat) => {
+                Ok(Opening { identified: self, target, database: database.map(str::to_owned), seat })
+            }
+            None => Err(Box::new((self, NotThere::Forbidden(full(limit))))),
         }
     }
 
@@ -211,14 +259,34 @@ impl Identified {
     }
 }
 
+/// What a client hears whose principal has as many sessions as it may.
+fn full(limit: Option<u32>) -> Words {
+    Words {
+        reason: format!(
+            "the budget of {} sessions at once at this target is used up",
+            limit.unwrap_or_default()
+        ),
+        approvers: String::new(),
+        advice: "end another session of this principal, and connect again".to_owned(),
+    }
+}
+
 /// A proven principal in front of its target, which is not connected yet.
 #[derive(Debug)]
 pub struct Opening {
     identified: Identified,
     target: Arc<Target>,
+    database: Option<String>,
+    seat: Seat,
 }
 
 impl Opening {
+    /// The database that the client asked for, if not the target's own.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// Who wants to go there.
     #[must_use]
     pub fn who(&self) -> &Arc<Who> {
@@ -236,6 +304,25 @@ impl Opening {
         &mut self.identified.door.client
     }
 
+    /// Whether policy permits what the client arranges as it connects: settings that the target is to begin with.
+    ///
+    /// # Errors
+    /// [`NotThere::Forbidden`]. Who stands at the door can't wait for people, so a review is a refusal too.
+    pub fn arranges(&self, facts: &Facts) -> Result<(), NotThere> {
+        let Identified { door, who, .. } = &self.identified;
+        let snapshot = door.house.snapshot();
+        let stage = Stage::new(&snapshot, who, &self.target, self.database.as_deref());
+        let mut ruling = snapshot.policy.decide(&stage.scene(who, &self.target, &door.client.addr), facts);
+        if ruling.is_permit() {
+            return Ok(());
+        }
+        if matches!(ruling.effect, Effect::Review(_)) {
+            "connect without it, and say it with SET, which can wait for the approval"
+                .clone_into(&mut ruling.words.advice);
+        }
+        Err(NotThere::Forbidden(ruling.words))
+    }
+
     /// As [`Identified`], to turn it away after all.
     #[must_use]
     pub const fn identified(&self) -> &Identified {
@@ -248,7 +335,7 @@ impl Opening {
     /// When it can't be recorded.
     pub fn fell_through(self, place: Where, reason: &str) -> Result<(), NotRecorded> {
         let Identified { door, who, expires_at } = self.identified;
-        OpenSession::start(door.house, &who, expires_at, &self.target, door.client, place)?
+        OpenSession::start(door.house, &who, expires_at, &self.target, door.client, (place, self.seat))?
             .end(EndReason::Target, Some(reason.to_owned()))
     }
 
@@ -262,7 +349,18 @@ impl Opening {
         stream: S,
     ) -> Result<(OpenSession, Forwarder<S>), NotRecorded> {
         let Identified { door, who, expires_at } = self.identified;
+        let place = (place, self.seat);
         let session = OpenSession::start(door.house, &who, expires_at, &self.target, door.client, place)?;
         Ok((session, Forwarder::new(stream)))
+    }
+
+    /// Records the session's start, of a protocol that connects to the target more than once, or through a library:
+    /// what it opens goes into a [`crate::Guarded`] each.
+    ///
+    /// # Errors
+    /// When the start can't be recorded.
+    pub fn start_guarded(self, place: Where) -> Result<OpenSession, NotRecorded> {
+        let Identified { door, who, expires_at } = self.identified;
+        OpenSession::start(door.house, &who, expires_at, &self.target, door.client, (place, self.seat))
     }
 }

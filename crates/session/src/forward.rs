@@ -14,6 +14,27 @@ pub struct Forwarder<S> {
     stream: S,
 }
 
+/// A way to the target that is a library's, not a stream of bytes: a channel, a handle. What can be done with it needs
+/// a [`Cleared`].
+#[derive(Debug)]
+pub struct Guarded<T> {
+    way: T,
+}
+
+impl<T> Guarded<T> {
+    /// Puts a way to the target behind the road.
+    #[must_use]
+    pub const fn new(way: T) -> Self {
+        Self { way }
+    }
+
+    /// The way itself, for what stands in the journal.
+    #[must_use]
+    pub const fn forward(&self, _cleared: &Cleared) -> &T {
+        &self.way
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Forwarder<S> {
     pub(crate) const fn new(stream: S) -> Self {
         Self { stream }

@@ -1,19 +1,21 @@
 //! What all sessions of a gateway share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use identity::Throttle;
 use trail::Trail;
-use vocabulary::{ClientInfo, Decision, NodeId, PolicyHash, SessionId, Timestamp, Verdict};
+use vocabulary::{ClientInfo, NodeId, SessionId, Timestamp};
 
+use crate::budget::Meters;
+use crate::desk::Desk;
 use crate::door::{Door, ListenerSettings};
 use crate::live::{EndCause, Live, LiveSessions};
 use crate::snapshot::Snapshot;
 
-/// The policy in force until another is applied: everything flows, everything is recorded.
-const OBSERVE: &str = "observe";
+/// How often it is looked whether the last session is over.
+const GLANCE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// When a record counts as written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,7 +49,10 @@ pub struct Gatehouse {
     pub(crate) durability: Durability,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) live: LiveSessions,
-    pub(crate) decision: Vec<u8>,
+    pub(crate) desk: Desk,
+    pub(crate) meters: Meters,
+    /// Grows with every change of the control state.
+    pub(crate) generation: AtomicU64,
     snapshot: ArcSwap<Snapshot>,
     closing: AtomicBool,
 }
@@ -56,18 +61,15 @@ impl Gatehouse {
     /// A gatehouse over an open trail; nobody can enter before the first [`publish`](Self::publish).
     #[must_use]
     pub fn new(trail: Arc<Trail>, node: NodeId, durability: Durability) -> Arc<Self> {
-        let decision = Decision {
-            effect: Verdict::Permit,
-            policies: vec![OBSERVE.to_owned()],
-            policy_hash: PolicyHash(sha256(OBSERVE.as_bytes())),
-        };
         Arc::new(Self {
             trail,
             node,
             durability,
             throttle: Mutex::new(Throttle::default()),
             live: LiveSessions::default(),
-            decision: trail::record::encode_decision(&decision),
+            desk: Desk::default(),
+            meters: Meters::default(),
+            generation: AtomicU64::new(1),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             closing: AtomicBool::new(false),
         })
@@ -76,8 +78,18 @@ impl Gatehouse {
     /// Puts a new control state in force, and ends the open sessions that it no longer allows.
     pub fn publish(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
-        self.snapshot.store(Arc::clone(&snapshot));
+        let before = self.snapshot.swap(Arc::clone(&snapshot));
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.live.enforce(&snapshot, Timestamp::now());
+        if before.policy.hash() != snapshot.policy.hash() {
+            self.desk.policy_changed();
+        }
+    }
+
+    /// The reviews of all sessions.
+    #[must_use]
+    pub const fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     /// Ends sessions whose credential has expired. To be called about once a second.
@@ -117,6 +129,13 @@ impl Gatehouse {
         }
     }
 
+    /// Returns once no session is open. For whoever has to outlive them.
+    pub async fn all_gone(&self) {
+        while !self.live.all().is_empty() {
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
     /// Whether the gateway is stopping.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -126,13 +145,6 @@ impl Gatehouse {
     pub(crate) fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0u8; 32];
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    hash
 }
 
 /// A new session id. Randomness that fails leaves the clock, which is still unique enough to go on.

@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use vocabulary::{SessionId, Timestamp, Who};
 
+use crate::desk::Ticket;
 use crate::snapshot::{Snapshot, Target};
 
 /// Why a session is ended from outside.
@@ -33,6 +34,8 @@ pub struct Live {
     pub expires_at: Option<Timestamp>,
     ending: AtomicBool,
     cell: Mutex<(Option<EndCause>, Option<Waker>)>,
+    /// The command that waits for a review, if one does.
+    held: Mutex<Option<Arc<Ticket>>>,
 }
 
 impl Live {
@@ -43,7 +46,26 @@ impl Live {
         since: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Self {
-        Self { id, who, target, since, expires_at, ending: AtomicBool::new(false), cell: Mutex::default() }
+        Self {
+            id,
+            who,
+            target,
+            since,
+            expires_at,
+            ending: AtomicBool::new(false),
+            cell: Mutex::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Calls off the command that waits for a review. `false` if none does.
+    pub fn cancel_hold(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        held.inspect(|ticket| ticket.cancel()).is_some()
+    }
+
+    pub(crate) fn hold(&self, ticket: Option<Arc<Ticket>>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
     }
 
     /// Asks the session to end; the first cause stands.
@@ -116,14 +138,13 @@ fn objection(live: &Live, snapshot: &Snapshot, now: Timestamp) -> Option<String>
     if principal.disabled {
         return Some(format!("{} `{}` was disabled", live.who.kind, live.who.name));
     }
-    let credential = principal.credentials.iter().find(|known| known.id == live.who.credential);
-    match credential {
-        None => return Some("its token was removed".to_owned()),
+    match principal.validity(live.who.credential) {
+        None => return Some("its credential was removed".to_owned()),
         Some(known) if known.revoked_at.is_some_and(|at| at <= now) => {
-            return Some("its token was revoked".to_owned());
+            return Some("its credential was revoked".to_owned());
         }
         Some(known) if known.expires_at.is_some_and(|at| at <= now) => {
-            return Some("its token expired".to_owned());
+            return Some("its credential expired".to_owned());
         }
         Some(_) => {}
     }

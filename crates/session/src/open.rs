@@ -5,9 +5,11 @@ use std::sync::Arc;
 use trail::record::{EndReason, SessionEnd, SessionStart};
 use vocabulary::{ClientInfo, SessionId, Timestamp, Where, Who};
 
+use crate::budget::Seat;
 use crate::gatehouse::{Gatehouse, new_session_id};
 use crate::live::Live;
-use crate::snapshot::Target;
+use crate::rule::Rules;
+use crate::snapshot::{Snapshot, Target};
 use crate::turn::Turn;
 
 /// The trail could not take a record, so what it was about must not happen. `Display` is one sentence for the
@@ -21,6 +23,10 @@ pub struct NotRecorded {
 }
 
 impl NotRecorded {
+    pub(crate) fn because(reason: &str) -> Self {
+        Self { reason: reason.to_owned() }
+    }
+
     pub(crate) fn new(error: &dyn std::error::Error) -> Self {
         let mut reason = error.to_string();
         let mut source = error.source();
@@ -33,6 +39,17 @@ impl NotRecorded {
     }
 }
 
+/// The protocol's own codes for what the gateway itself makes of a command, as the trail shows them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Codes {
+    /// It was refused.
+    pub refused: Option<&'static str>,
+    /// Nobody answered its review in time.
+    pub expired: Option<&'static str>,
+    /// The client called it off while it was held.
+    pub cancelled: Option<&'static str>,
+}
+
 /// An open session. Dropping it records its end.
 #[derive(Debug)]
 pub struct OpenSession {
@@ -41,7 +58,12 @@ pub struct OpenSession {
     pub(crate) next_seq: u64,
     /// Whether the explicit transaction under way has changed anything.
     pub(crate) transaction_wrote: bool,
-    live: Arc<Live>,
+    pub(crate) rules: Rules,
+    pub(crate) codes: Codes,
+    pub(crate) client: ClientInfo,
+    pub(crate) live: Arc<Live>,
+    /// Its place in the budget of sessions, until it is over.
+    _seat: Seat,
     ended: bool,
 }
 
@@ -52,7 +74,7 @@ impl OpenSession {
         expires_at: Option<Timestamp>,
         target: &Arc<Target>,
         client: ClientInfo,
-        place: Where,
+        (place, seat): (Where, Seat),
     ) -> Result<Self, NotRecorded> {
         let at = Timestamp::now();
         let id = new_session_id(at);
@@ -62,13 +84,26 @@ impl OpenSession {
             at,
             node: house.node,
             who: (**who).clone(),
-            client,
-            target: place,
+            client: client.clone(),
+            target: place.clone(),
         };
         house.trail.append_one(&start.into()).map_err(|error| NotRecorded::new(&error))?;
         let live = Arc::new(Live::new(id, Arc::clone(who), Arc::clone(target), at, expires_at));
         house.live.add(Arc::clone(&live));
-        Ok(Self { house, id, next_seq: 2, transaction_wrote: false, live, ended: false })
+        let rules = Rules::new(&house, &live, place, client.addr.clone());
+        let codes = Codes::default();
+        Ok(Self {
+            house,
+            id,
+            next_seq: 2,
+            transaction_wrote: false,
+            rules,
+            codes,
+            client,
+            live,
+            _seat: seat,
+            ended: false,
+        })
     }
 
     /// The session's id.
@@ -81,6 +116,17 @@ impl OpenSession {
     #[must_use]
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// Sets the protocol's own codes for refusals.
+    pub const fn set_codes(&mut self, codes: Codes) {
+        self.codes = codes;
+    }
+
+    /// The control state in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.house.snapshot()
     }
 
     /// Begins a turn.

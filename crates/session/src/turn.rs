@@ -1,13 +1,17 @@
 //! One turn of a session: what was read together is judged, recorded and cleared together.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 
 use journal::{Batch, Position};
-use trail::record::{FactsRecord, Intent, OutcomeRecord};
-use vocabulary::{Facts, Status, Timestamp, TransactionControl};
+use policy::Obligations;
+use review::Review;
+use trail::record::{CAPTURE_RECORD_BYTES, Capture, CaptureField, FactsRecord, Intent, OutcomeRecord};
+use vocabulary::{Decision, Facts, Status, Timestamp, TransactionControl};
 
+use crate::budget::Meter;
+use crate::desk::Ticket;
 use crate::gatehouse::Level;
 use crate::open::{NotRecorded, OpenSession};
 
@@ -47,8 +51,60 @@ pub struct Command<'a> {
     pub text: &'a [u8],
     /// Its parameters, encoded by `trail::record::ParamsBuf`.
     pub params: &'a [u8],
+    /// Bytes from the client for it, protocol framing included.
+    pub bytes_in: u64,
     /// Whether it runs inside an explicit transaction for certain.
     pub in_transaction: bool,
+    /// Whether work of the same session stays open while it waits: an earlier command of the same pipeline.
+    pub amid: bool,
+    /// Whether text and parameters are all there is. What is cut can't be reviewed.
+    pub whole: bool,
+    /// What changes its meaning besides text and parameters.
+    pub context: Context<'a>,
+    /// Which obligations the protocol can keep for it.
+    pub means: Means,
+}
+
+impl<'a> Command<'a> {
+    /// A command of these facts and this text, outside any transaction, for which no obligation can be kept.
+    #[must_use]
+    pub fn new(known: &'a Known, text: &'a [u8]) -> Self {
+        Self {
+            known,
+            text,
+            params: &[],
+            bytes_in: 0,
+            in_transaction: false,
+            amid: false,
+            whole: true,
+            context: Context::default(),
+            means: Means::default(),
+        }
+    }
+}
+
+/// What changes a command's meaning besides text and parameters; a grant binds it. What a protocol has no word for
+/// stays empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// As whom it runs at the target, if that is not whom the gateway logged in as.
+    pub role: Option<&'a str>,
+    /// Where unqualified names are looked up: a search path, a working directory.
+    pub search_path: Option<&'a str>,
+}
+
+/// Which obligations a protocol can keep for a command. One that can't be kept refuses the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each obligation")]
+pub struct Means {
+    /// It can stop at so many rows.
+    pub limit_rows: bool,
+    /// It can stop after a time.
+    pub timeout: bool,
+    /// It can make the target refuse to write.
+    pub read_only: bool,
+    /// It can record the rows.
+    pub record_rows: bool,
 }
 
 /// The right to forward one command, and the duty to say what came of it. Its scope is one command, one COPY
@@ -59,6 +115,17 @@ pub struct Permit {
     pub(crate) seq: u64,
     pub(crate) at: Timestamp,
     pub(crate) level: Level,
+    pub(crate) duties: Option<Box<Duties>>,
+}
+
+/// What comes with a permit.
+#[derive(Debug)]
+pub(crate) struct Duties {
+    pub obligations: Obligations,
+    /// Names of the policies that permit.
+    pub policies: Vec<String>,
+    /// Counts the rows.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Permit {
@@ -72,6 +139,19 @@ impl Permit {
     #[must_use]
     pub const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// What has to be kept while it runs; `None` where there is nothing.
+    #[must_use]
+    pub fn obligations(&self) -> Option<&Obligations> {
+        self.duties.as_ref().map(|duties| &duties.obligations).filter(|obligations| !obligations.is_empty())
+    }
+
+    /// The policies that permit it, for messages about its obligations; empty where there are none.
+    #[must_use]
+    pub fn policies(&self) -> String {
+        let names = self.duties.as_ref().map(|duties| duties.policies.iter().map(|name| format!("`{name}`")));
+        names.map(|names| names.collect::<Vec<_>>().join(", ")).unwrap_or_default()
     }
 }
 
@@ -89,7 +169,11 @@ impl Barrier {
     ///
     /// # Errors
     /// When the journal can't make it durable.
-    pub fn poll(&self, session: &OpenSession, cx: &mut Context<'_>) -> Poll<Result<Cleared, NotRecorded>> {
+    pub fn poll(
+        &self,
+        session: &OpenSession,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Result<Cleared, NotRecorded>> {
         session.house.trail.poll_synced(self.0, cx).map(|result| match result {
             Ok(()) => Ok(Cleared(())),
             Err(error) => Err(NotRecorded::new(&error)),
@@ -110,11 +194,13 @@ pub enum Recorded {
 /// One turn: judge and observe any number of commands, then record all of it with one write.
 #[derive(Debug)]
 pub struct Turn<'s> {
-    session: &'s mut OpenSession,
-    batch: Batch,
-    level: Level,
+    pub(crate) session: &'s mut OpenSession,
+    pub(crate) batch: Batch,
+    pub(crate) level: Level,
     /// The session's next number when the turn began: what the journal refuses leaves no gap.
     first_seq: u64,
+    /// Reviews that people hear of once the turn is recorded.
+    pub(crate) requests: Vec<(Review, Arc<Ticket>)>,
 }
 
 impl<'s> Turn<'s> {
@@ -122,30 +208,99 @@ impl<'s> Turn<'s> {
         let mut batch = BATCH.take().unwrap_or_default();
         batch.clear();
         let first_seq = session.next_seq;
-        Self { session, batch, level: Level::Crash, first_seq }
+        Self { session, batch, level: Level::Crash, first_seq, requests: Vec::new() }
     }
 
-    /// Judges a command and puts its intent into the turn. It may be forwarded once the turn is recorded.
-    ///
-    /// # Errors
-    /// When the intent can't be encoded: the command must be refused.
-    pub fn judge(&mut self, command: &Command<'_>) -> Result<Permit, NotRecorded> {
-        let at = Timestamp::now();
-        let level = self.level_of(command);
+    /// Puts a command's intent into the turn; its number.
+    pub(crate) fn intend(
+        &mut self,
+        command: &Command<'_>,
+        decision: &[u8],
+        at: Timestamp,
+    ) -> Result<u64, NotRecorded> {
         let seq = self.session.next_seq;
         let intent = Intent {
             session: self.session.id,
             seq,
             at,
             facts: &command.known.record,
-            decision: &self.session.house.decision,
+            decision,
             text: command.text,
             params: command.params,
         };
         intent.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
         self.session.next_seq += 1;
-        self.level = self.level.max(level);
-        Ok(Permit { seq, at, level })
+        Ok(seq)
+    }
+
+    /// Puts a piece of what a command read or wrote into the turn. Pieces of one field are joined in the order in which they
+    /// come, whatever their length. They never wait for the disk by themselves.
+    ///
+    /// # Errors
+    /// When the piece can't be encoded: it must not be passed on.
+    pub fn capture(&mut self, permit: &Permit, field: CaptureField, bytes: &[u8]) -> Result<(), NotRecorded> {
+        self.capture_as(permit.seq, field, bytes)
+    }
+
+    /// As [`capture`](Self::capture), for what belongs to the session as a whole, such as the recording of its terminal.
+    ///
+    /// # Errors
+    /// When the piece can't be encoded: it must not be passed on.
+    pub fn capture_session(&mut self, field: CaptureField, bytes: &[u8]) -> Result<(), NotRecorded> {
+        /// The number of every `session.start`.
+        const FIRST_SEQ: u64 = 1;
+        self.capture_as(FIRST_SEQ, field, bytes)
+    }
+
+    fn capture_as(&mut self, seq: u64, field: CaptureField, bytes: &[u8]) -> Result<(), NotRecorded> {
+        let (session, at) = (self.session.id, Timestamp::now());
+        for bytes in bytes.chunks(CAPTURE_RECORD_BYTES) {
+            let piece = Capture { session, seq, at, field, bytes };
+            piece.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a command into the turn that the gateway refuses whatever policy says, such as a privilege that its target
+    /// does not grant. It must be observed as denied.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub fn refused_by_gateway(&mut self, command: &Command<'_>) -> Result<Permit, NotRecorded> {
+        let at = Timestamp::now();
+        let policy_hash = self.session.house.snapshot().policy.hash();
+        let decision = Decision { effect: vocabulary::Verdict::Forbid, policies: Vec::new(), policy_hash };
+        let seq = self.intend(command, &trail::record::encode_decision(&decision), at)?;
+        Ok(Permit { seq, at, level: Level::Crash, duties: None })
+    }
+
+    /// Puts a command into the turn that was seen to be done within the scope of `under`: a line typed into a shell that
+    /// was permitted as a whole. It has run already, so it is not judged, and it needs no permit of its own.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub fn seen(
+        &mut self,
+        under: &Permit,
+        command: &Command<'_>,
+        outcome: OutcomeRecord<'_>,
+    ) -> Result<(), NotRecorded> {
+        let seen = self.seen_running(under, command)?;
+        let record =
+            OutcomeRecord { session: self.session.id, seq: seen.seq, at: seen.at, duration_us: 0, ..outcome };
+        record.encode(&mut self.batch).map_err(|error| NotRecorded::new(&error))
+    }
+
+    /// As [`seen`](Self::seen), for what still runs: its end is observed with what is returned.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub fn seen_running(&mut self, _under: &Permit, command: &Command<'_>) -> Result<Permit, NotRecorded> {
+        let at = Timestamp::now();
+        let policy_hash = self.session.house.snapshot().policy.hash();
+        let decision = Decision { effect: vocabulary::Verdict::Permit, policies: Vec::new(), policy_hash };
+        let seq = self.intend(command, &trail::record::encode_decision(&decision), at)?;
+        Ok(Permit { seq, at, level: Level::Crash, duties: None })
     }
 
     /// Puts a command's outcome into the turn and uses up its permit. `outcome`'s session, number, time and
@@ -167,6 +322,11 @@ impl<'s> Turn<'s> {
         if outcome.executed != Some(false) && outcome.status != Status::Denied {
             self.level = self.level.max(permit.level);
         }
+        if let (Some(rows), Some(duties)) = (outcome.rows, &permit.duties)
+            && let Some(meter) = &duties.meter
+        {
+            meter.rows(rows, now);
+        }
         Ok(())
     }
 
@@ -182,10 +342,20 @@ impl<'s> Turn<'s> {
         let appended = self.session.house.trail.append(&mut self.batch);
         let position = appended.map_err(|error| NotRecorded::new(&error))?;
         self.batch.clear();
+        for (review, ticket) in self.requests.drain(..) {
+            self.session.house.desk.open(review, ticket);
+        }
         Ok(match self.level {
             Level::Crash => Recorded::Cleared(Cleared(())),
             Level::Power => Recorded::Waiting(Barrier(position)),
         })
+    }
+
+    /// Whether policy permits this session what nothing is known of.
+    pub fn permits_unknown(&mut self) -> bool {
+        static UNKNOWN: LazyLock<Arc<Facts>> = LazyLock::new(|| Arc::new(Facts::unknown("UNKNOWN")));
+        let OpenSession { rules, house, .. } = &mut *self.session;
+        rules.rule(house, &UNKNOWN, false, &[]).ruling.is_permit()
     }
 
     /// The protocol saw that no explicit transaction is under way.
@@ -195,7 +365,7 @@ impl<'s> Turn<'s> {
 
     /// What a command needs before it leaves. In an explicit transaction the effects do not last before its
     /// end, so the barrier stands there; what outlives a rollback waits at once.
-    fn level_of(&mut self, command: &Command<'_>) -> Level {
+    pub(crate) fn level_of(&mut self, command: &Command<'_>) -> Level {
         let durability = self.session.house.durability;
         let facts = &command.known.facts;
         if facts.transaction == Some(TransactionControl::Commit) {

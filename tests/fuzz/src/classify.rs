@@ -1,8 +1,9 @@
-//! SQL, and the setting that decides what names in it mean.
+//! SQL, the setting that decides what names in it mean, and command lines for a shell.
 
 use classify::postgres::{
     Cache, ClientEncoding, NOTHING_PREPARED, Parsed, SearchPath, Settings, classify as judge,
 };
+use classify::shell::{Cache as ShellCache, Reason, Terminal, understand_with};
 use vocabulary::Class;
 
 /// One byte of settings, then a text: it gets a verdict, statements stand in it one behind the other, and the cache says
@@ -17,6 +18,7 @@ pub fn classify(data: &[u8]) {
             _ => ClientEncoding::Ambiguous,
         },
         search_path: if flags & 8 == 0 { SearchPath::default() } else { SearchPath::unknown() },
+        path_is_settled: true,
         server_major: Some(13 + u16::from(flags >> 4 & 7)).filter(|_| flags & 128 == 0),
     };
     let mut cache = Cache::new();
@@ -50,4 +52,22 @@ pub fn search_path(data: &[u8]) {
     let quoted: Vec<String> =
         path.schemas().iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
     assert_eq!(SearchPath::parse(&quoted.join(",")), Some(path));
+}
+
+/// A command line: it gets a verdict, the cache says the same, and what is called harmless has ended, so that a line
+/// behind it is seen.
+pub fn shell(data: &[u8]) {
+    let mut cache = ShellCache::new();
+    for terminal in [Terminal::Absent, Terminal::Possible] {
+        let understood = understand_with(data, terminal);
+        assert_ne!(understood.reason, Some(Reason::Parser));
+        assert!(understood.reason.is_none() || understood.facts.class == Class::Unknown);
+        for _ in 0..2 {
+            assert_eq!(*cache.understand(data, terminal), understood, "the cache says otherwise");
+        }
+        if understood.facts.class.is_harmless() {
+            let more = understand_with(&[data, b"\nfrobnicate"].concat(), terminal);
+            assert!(!more.facts.class.is_harmless(), "a line behind it is not seen");
+        }
+    }
 }

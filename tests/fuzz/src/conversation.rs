@@ -2,7 +2,7 @@
 
 use postgres::conversation::{Conversation, Fault, Next, Recorder, limits};
 use postgres::facts::FactsCache;
-use session::{Command, NotRecorded};
+use session::{Command, NotRecorded, Notice, Refusal, RefusalKind, Together, Verdict};
 use trail::record::{NotKept, OutcomeRecord, Params};
 use vocabulary::{Class, Status};
 
@@ -34,10 +34,8 @@ struct Outcome {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Notebook(Vec<Entry>);
 
-impl Recorder for Notebook {
-    type Permit = usize;
-
-    fn judge(&mut self, command: &Command<'_>) -> Result<usize, NotRecorded> {
+impl Notebook {
+    fn intend(&mut self, command: &Command<'_>) -> usize {
         let mut params = Params::new(command.params);
         params.by_ref().for_each(drop);
         assert!(params.is_whole(), "parameters that can't be read back");
@@ -48,7 +46,89 @@ impl Recorder for Notebook {
             in_transaction: command.in_transaction,
             outcome: None,
         });
-        Ok(self.0.len() - 1)
+        self.0.len() - 1
+    }
+}
+
+/// A command that waits.
+struct Wait(Notice);
+
+/// Commands with an odd number of bytes in their text are stopped: every other of those waits.
+fn stops(text: &[u8]) -> bool {
+    text.len() % 2 == 1
+}
+
+impl Recorder for Notebook {
+    type Permit = usize;
+    type Hold = Wait;
+
+    fn judge_all(
+        &mut self,
+        commands: &[Command<'_>],
+        whole: &[u8],
+    ) -> Result<Together<usize, Wait>, NotRecorded> {
+        if !stops(whole) {
+            return Ok(Together::Permits(commands.iter().map(|command| self.intend(command)).collect()));
+        }
+        if whole.len() % 4 == 1 {
+            let notice = Notice { message: "held".to_owned(), hint: String::new() };
+            return Ok(Together::Held(Wait(notice)));
+        }
+        for command in commands {
+            self.not_run(command, "refused")?;
+        }
+        Ok(Together::Refused(refusal()))
+    }
+
+    fn resume_all(
+        &mut self,
+        _: Wait,
+        verdict: Verdict,
+        commands: &[Command<'_>],
+        _: &[u8],
+    ) -> Result<Together<usize, Wait>, NotRecorded> {
+        if verdict == Verdict::Granted {
+            return Ok(Together::Permits(commands.iter().map(|command| self.intend(command)).collect()));
+        }
+        for command in commands {
+            self.not_run(command, "refused")?;
+        }
+        Ok(Together::Refused(refusal()))
+    }
+
+    fn not_run(&mut self, command: &Command<'_>, message: &str) -> Result<(), NotRecorded> {
+        let place = self.intend(command);
+        let outcome = OutcomeRecord {
+            executed: Some(false),
+            message: Some(message),
+            ..OutcomeRecord::bare(
+                vocabulary::SessionId::from_bytes([0; 16]),
+                0,
+                vocabulary::Timestamp(0),
+                Status::Cancelled,
+            )
+        };
+        self.observe(place, outcome)
+    }
+
+    fn acknowledge(&mut self, command: &Command<'_>) -> Result<usize, NotRecorded> {
+        Ok(self.intend(command))
+    }
+
+    fn capture_rows(&mut self, _: &usize, _: &[u8]) -> Result<(), NotRecorded> {
+        Ok(())
+    }
+
+    fn obligations(_: &usize) -> Option<(policy::Obligations, String)> {
+        None
+    }
+
+    fn notice(hold: &Wait) -> Option<&Notice> {
+        Some(&hold.0)
+    }
+
+    fn try_permit(&mut self, command: &Command<'_>) -> Result<Option<usize>, NotRecorded> {
+        Ok((!stops(command.text)).then(|| self.intend(command)))
     }
 
     fn observe(&mut self, permit: usize, outcome: OutcomeRecord<'_>) -> Result<(), NotRecorded> {
@@ -66,7 +146,21 @@ impl Recorder for Notebook {
         Ok(())
     }
 
+    fn permits_unknown(&mut self) -> bool {
+        true
+    }
+
     fn outside_transaction(&mut self) {}
+}
+
+fn refusal() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Denied,
+        message: "refused".to_owned(),
+        hint: String::new(),
+        review: None,
+        retry_after: None,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +171,15 @@ enum Side {
 
 /// A session whose bytes come in pieces.
 struct Session {
-    conversation: Conversation<usize>,
+    conversation: Conversation<usize, Wait>,
     notebook: Notebook,
     facts: FactsCache,
     /// Bytes that were read and not taken.
     client: Vec<u8>,
     target: Vec<u8>,
     taken: [usize; 2],
+    /// Commands that waited.
+    holds: u64,
     finished: bool,
 }
 
@@ -97,6 +193,7 @@ impl Session {
             client: Vec::new(),
             target: Vec::new(),
             taken: [0, 0],
+            holds: 0,
             finished: false,
         }
     }
@@ -111,22 +208,40 @@ impl Session {
         if waiting.is_empty() || (side == Side::Client && self.finished) {
             return Ok(());
         }
-        let scan = match side {
-            Side::Client => self.conversation.client(waiting, &mut self.notebook, &mut self.facts)?,
-            Side::Target => self.conversation.target(waiting, &mut self.notebook)?,
-        };
-        assert!(scan.taken <= waiting.len());
-        waiting.drain(..scan.taken);
-        self.taken[usize::from(side == Side::Target)] += scan.taken;
-        match scan.next {
-            // With as much as there is, the scan would have gone on.
-            Next::Bytes(wanted) => {
-                assert!(wanted > waiting.len(), "{wanted} bytes are there");
-                assert!(wanted <= limits::MAX_ANSWER_BYTES + 5);
+        loop {
+            let scan = match side {
+                Side::Client => self.conversation.client(waiting, &mut self.notebook, &mut self.facts)?,
+                Side::Target => self.conversation.target(waiting, &mut self.notebook)?,
+            };
+            assert!(scan.taken <= waiting.len());
+            waiting.drain(..scan.taken);
+            self.taken[usize::from(side == Side::Target)] += scan.taken;
+            match scan.next {
+                // With as much as there is, the scan would have gone on.
+                Next::Bytes(wanted) => {
+                    assert!(wanted > waiting.len(), "{wanted} bytes are there");
+                    assert!(wanted <= limits::MAX_ANSWER_BYTES + 5);
+                }
+                // Else it would wait for ever.
+                Next::Stalled => assert!(self.conversation.is_waiting(), "stalled, and no answer is owed"),
+                Next::Held => {
+                    self.holds += 1;
+                    let verdict =
+                        if self.holds.is_multiple_of(2) { Verdict::Granted } else { Verdict::Lapsed };
+                    self.conversation.answered(verdict);
+                    continue;
+                }
+                Next::Edit(edit) => {
+                    assert!(edit.skip + edit.pass <= waiting.len());
+                    waiting.drain(..edit.skip + edit.pass);
+                    self.taken[usize::from(side == Side::Target)] += edit.pass;
+                    if !waiting.is_empty() {
+                        continue;
+                    }
+                }
+                Next::Finished => self.finished = true,
             }
-            // Else it would wait for ever.
-            Next::Stalled => assert!(self.conversation.is_waiting(), "stalled, and no answer is owed"),
-            Next::Finished => self.finished = true,
+            break;
         }
         Ok(())
     }

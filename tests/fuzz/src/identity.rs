@@ -45,6 +45,7 @@ pub static PRINCIPAL: LazyLock<Principal> = LazyLock::new(|| {
         name: "chatgpt".parse().expect("a name"),
         on_behalf_of: None,
         groups: Vec::new(),
+        ssh_keys: Vec::new(),
         roles: Vec::new(),
         disabled: false,
         credentials: vec![Credential {

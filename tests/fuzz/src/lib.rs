@@ -38,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("scram_client", identity::scram_client),
     ("scram_server", identity::scram_server),
     ("search_path", classify::search_path),
+    ("shell", classify::shell),
     ("startup", wire::startup),
     ("target_url", target_url::target_url),
     ("tile_path", ledger::tile_path),

@@ -1,7 +1,7 @@
 //! What the trail reads back from the journal and the ledger.
 
 use trail::leaf::Leaf;
-use trail::record::{FactsRecord, ParamsBuf, Record, decode_decision, encode_decision};
+use trail::record::{FactsRecord, ParamsBuf, Record, decode_decision, encode_decision, reviewed};
 use trail::{Params, RecordError};
 
 /// One journal frame: what is read is written back, and reads the same.
@@ -17,8 +17,10 @@ pub fn record(data: &[u8]) {
         if let Ok(facts) = facts {
             assert_eq!(FactsRecord::decode(&facts.encode()), Ok(facts));
         }
-        if let Ok(decision) = decode_decision(intent.decision) {
-            assert_eq!(decode_decision(&encode_decision(&decision)), Ok(decision));
+        if let Ok((decision, review)) = decode_decision(intent.decision) {
+            let encoded = encode_decision(&decision);
+            let encoded = review.map_or(encoded.clone(), |review| reviewed(&encoded, review));
+            assert_eq!(decode_decision(&encoded), Ok((decision, review)));
         }
         params(intent.params);
     }
@@ -28,7 +30,7 @@ pub fn record(data: &[u8]) {
 pub fn leaf(data: &[u8]) {
     let Ok(leaf) = Leaf::decode(data) else { return };
     let mut out = Vec::new();
-    leaf.encode(&mut out).expect("what was read can be written");
+    leaf.encode(&mut out);
     assert_eq!(out, data);
     assert!(leaf.ended_at() >= leaf.at);
 }

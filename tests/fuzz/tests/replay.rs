@@ -90,7 +90,7 @@ macro_rules! replay {
 
 replay! {
     auth backend bundle certificate checkpoint classify client_messages conversation error_response frontend journal leaf
-    note options packet params proof record scram_client scram_server search_path startup target_url tile_path tlog_proof
+    note options packet params proof record scram_client scram_server search_path shell startup target_url tile_path tlog_proof
     token value verifier_key
 }
 

@@ -6,9 +6,9 @@
 //! | person with the role `administrator` | bearer token | change targets and principals, see both and the sessions |
 //! | person with the role `auditor` | bearer token | read the trail, see targets, principals and sessions |
 //! | anybody else with a token, agents always | bearer token | nothing here: 403 |
-//! | nobody | | the bare health of the gateway |
+//! | nobody | | the bare health of the gateway; its log, where the node says so (default: on loopback) |
 //!
-//! Handlers name what they need by the extractor that they take: [`Administrator`], [`Auditor`], [`Insider`].
+//! Handlers name what they need by the extractor that they take: [`Administrator`], [`Auditor`], [`Insider`], [`Monitor`].
 
 use std::net::SocketAddr;
 
@@ -52,6 +52,12 @@ pub struct Caller {
     pub administers: bool,
     /// May read the trail.
     pub audits: bool,
+    /// Has the role reviewer.
+    pub reviews: bool,
+    /// The groups they are in.
+    pub groups: Vec<Name>,
+    /// Came by the control socket.
+    pub is_local: bool,
 }
 
 /// A caller who may change targets and principals.
@@ -61,6 +67,10 @@ pub struct Administrator(pub Caller);
 /// A caller who may read the trail.
 #[derive(Clone, Debug)]
 pub struct Auditor(pub Caller);
+
+/// Somebody who may fetch the node's log: anybody where the node says so, else as [`Insider`].
+#[derive(Clone, Copy, Debug)]
+pub struct Monitor;
 
 /// A caller with any role that sees the control state.
 #[derive(Clone, Debug)]
@@ -76,13 +86,7 @@ impl FromRequestParts<Control> for Caller {
         match peer {
             Some(Peer::Control { uid, pid }) => Ok(Self::local_administrator(uid, pid, application)),
             Some(Peer::Web { address, tls }) => {
-                let client = ClientInfo {
-                    addr: address.to_string(),
-                    application,
-                    task: None,
-                    tls: tls.then(|| "TLS".to_owned()),
-                    ..ClientInfo::default()
-                };
+                let client = web_client(address, tls, application);
                 let presented = parts.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
                 Self::by_bearer(control, presented, client)
             }
@@ -122,6 +126,17 @@ impl FromRequestParts<Control> for Insider {
     }
 }
 
+impl FromRequestParts<Control> for Monitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        if !control.node.log.public {
+            Insider::from_request_parts(parts, control).await?;
+        }
+        Ok(Self)
+    }
+}
+
 impl Caller {
     /// Whoever opened the control socket. The socket's mode is the proof; user and process id say who it was.
     fn local_administrator(uid: Option<u32>, pid: Option<i32>, application: Option<String>) -> Self {
@@ -137,6 +152,9 @@ impl Caller {
             },
             administers: true,
             audits: true,
+            reviews: true,
+            groups: Vec::new(),
+            is_local: true,
         }
     }
 
@@ -144,6 +162,11 @@ impl Caller {
         let presented = header.and_then(bearer).ok_or_else(|| {
             unauthorized("this needs a token", "send `Authorization: Bearer tg_…` with the token of a person")
         })?;
+        Self::by_token(control, presented, client)
+    }
+
+    /// Whoever shows this token.
+    pub(crate) fn by_token(control: &Control, presented: &[u8], client: ClientInfo) -> Result<Self, Problem> {
         let door = control.gatehouse.door(&control.web_listener, client.clone());
         door.may_try("").map_err(|rejected| {
             Problem::new(
@@ -166,6 +189,9 @@ impl Caller {
                     client,
                     administers: person && found.has_role(Role::Administrator),
                     audits: person && found.has_role(Role::Auditor),
+                    reviews: person && found.has_role(Role::Reviewer),
+                    groups: found.groups.clone(),
+                    is_local: false,
                 })
             }
             Err(rejected) => {
@@ -200,6 +226,17 @@ fn local_administrator() -> Who {
         on_behalf_of: None,
         credential: CredentialId::from_bytes([0; 16]),
         proven_by: ProvenBy::ControlSocket,
+    }
+}
+
+/// What is known of a client of the web listener.
+pub(crate) fn web_client(address: SocketAddr, tls: bool, application: Option<String>) -> ClientInfo {
+    ClientInfo {
+        addr: address.to_string(),
+        application,
+        task: None,
+        tls: tls.then(|| "TLS".to_owned()),
+        ..ClientInfo::default()
     }
 }
 

@@ -37,7 +37,8 @@ pub struct ConnectCard {
 /// One thing to paste.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Snippet {
-    /// Stays the same: `dsn`, `psql`, `pgpass`, `pg_service`, `environment`, `python`, `jdbc`.
+    /// Stays the same: `dsn`, `psql`, `pgpass`, `pg_service`, `environment`, `python`, `jdbc`; for SSH `known_hosts`,
+    /// `ssh_config`, `ssh`, `sshpass`, `ansible`.
     pub name: String,
     /// What it is, for people.
     pub title: String,
@@ -122,6 +123,58 @@ impl ConnectCard {
             host,
             port,
             ca_file,
+            snippets,
+        })
+    }
+
+    /// The card for an SSH target.
+    ///
+    /// Returns `None` if the gateway has no listener for it.
+    #[must_use]
+    pub fn ssh(principal: &Name, target: &Name, addresses: &Addresses) -> Option<Self> {
+        let (host, port) = reachable(addresses.ssh.as_deref()?, addresses.host.as_deref())?;
+        let keys = addresses.ssh_keys.as_ref()?;
+        // As OpenSSH looks it up: with brackets where the port is not its own.
+        let known = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
+        let snippet = |name: &str, title: &str, text: String| Snippet {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            text: text.trim_end().to_owned(),
+        };
+        let snippets = vec![
+            snippet(
+                "known_hosts",
+                "~/.ssh/known_hosts, so that no client asks",
+                format!("@cert-authority {known} {}\n{known} {}", keys.authority, keys.host),
+            ),
+            snippet(
+                "ssh_config",
+                "~/.ssh/config, then: ssh, scp, sftp, rsync and git as always",
+                format!(
+                    "Host {target}\n    HostName {host}\n    Port {port}\n    User {target}\n    \
+                     StrictHostKeyChecking yes\n    BatchMode yes\n    # IdentityFile: the key of `trailgate agent add {principal} --ssh-key`, or one with \
+                     a certificate of\n    # `trailgate ssh cert {principal}`"
+                ),
+            ),
+            snippet("ssh", "ssh", format!("ssh -p {port} {target}@{host}")),
+            snippet(
+                "sshpass",
+                "ssh with the token, where no key is at hand",
+                format!("SSHPASS={TOKEN} sshpass -e ssh -p {port} {target}@{host}"),
+            ),
+            snippet(
+                "ansible",
+                "Ansible inventory",
+                format!("{target} ansible_host={host} ansible_port={port} ansible_user={target}"),
+            ),
+        ];
+        Some(Self {
+            principal: principal.clone(),
+            target: target.clone(),
+            kind: TargetKind::Ssh,
+            host,
+            port,
+            ca_file: None,
             snippets,
         })
     }
@@ -230,6 +283,22 @@ mod tests {
             ca_file: Some("/var/lib/trail gate/tls/ca.pem".into()),
             ..Addresses::default()
         }));
+    }
+
+    #[test]
+    fn for_ssh() {
+        let (principal, target) = ("chatgpt".parse().unwrap(), "web1".parse().unwrap());
+        let keys = crate::types::SshHostKeys {
+            authority: "ssh-ed25519 AAAAauthority".into(),
+            host: "ssh-ed25519 AAAAhost".into(),
+        };
+        let addresses =
+            Addresses { ssh: Some("127.0.0.1:12222".into()), ssh_keys: Some(keys), ..Addresses::default() };
+        let card = ConnectCard::ssh(&principal, &target, &addresses).unwrap();
+        let texts: Vec<String> =
+            card.snippets.iter().map(|snippet| format!("# {}\n{}\n", snippet.title, snippet.text)).collect();
+        insta::assert_snapshot!(texts.join("\n"));
+        assert_eq!(ConnectCard::ssh(&principal, &target, &Addresses::default()), None);
     }
 
     #[test]

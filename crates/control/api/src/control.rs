@@ -1,5 +1,6 @@
 //! What every route works on.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -7,15 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use identity::SshPublicKey;
 use identity::scram::Decoy;
+use ledger::VerifierKey;
 use session::{Gatehouse, ListenerSettings, PasswordExchange, Target};
-use store::{Change, ControlStore, Edit, StoreError};
+use store::{AppliedPolicy, Change, ControlStore, Edit, StoreError};
 use tokio::sync::{Semaphore, watch};
 use trail::Trail;
-use vocabulary::{Kind, NodeId, Timestamp};
+use vocabulary::{CredentialId, Kind, Name, NodeId, ReviewId, Timestamp};
 
 use crate::caller::Caller;
 use crate::problem::Problem;
+use crate::reviews::Told;
 use crate::types::{Addresses, TargetTest};
 
 /// Logs in to a target as the gateway would, and says what it found. The protocols do that; this floor must not
@@ -23,6 +27,21 @@ use crate::types::{Addresses, TargetTest};
 pub trait Prober: Send + Sync {
     /// Tests one target. Takes as long as the connection's own timeouts.
     fn test(&self, target: Arc<Target>) -> Pin<Box<dyn Future<Output = TargetTest> + Send + '_>>;
+}
+
+/// Certifies public keys of principals for SSH. The protocols do that; this floor must not know them.
+pub trait SshAuthority: Send + Sync {
+    /// A certificate as its file has it, valid for `lifetime` and as long as `credential` is.
+    ///
+    /// # Errors
+    /// A sentence for whoever asked.
+    fn certify(
+        &self,
+        principal: &Name,
+        credential: CredentialId,
+        key: &SshPublicKey,
+        lifetime: Duration,
+    ) -> Result<String, String>;
 }
 
 /// What the gateway tells of itself.
@@ -40,6 +59,21 @@ pub struct NodeInfo {
     pub data: String,
     /// Where it listens.
     pub addresses: Addresses,
+    /// How its log is served.
+    pub log: LogAccess,
+}
+
+/// How the node's log is served under `/log/`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LogAccess {
+    /// To anybody, not only to administrators and auditors.
+    pub public: bool,
+    /// With the latest checkpoint that witnesses have cosigned as *the* checkpoint, once there is one.
+    pub witnessed: bool,
+    /// Its checkpoints go into a trail log elsewhere.
+    pub trail_elsewhere: bool,
+    /// Nodes whose checkpoints its trail log takes.
+    pub trail_nodes: Vec<VerifierKey>,
 }
 
 /// What the API is made of.
@@ -54,8 +88,12 @@ pub struct Parts {
     pub store: Box<dyn ControlStore>,
     /// Tests targets.
     pub prober: Box<dyn Prober>,
+    /// Certifies keys for SSH.
+    pub ssh: Option<Box<dyn SshAuthority>>,
     /// What the gateway tells of itself.
     pub node: NodeInfo,
+    /// Webhooks that hear of reviews, by name.
+    pub webhooks: Vec<String>,
     /// Holds `true` once the gateway stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -69,10 +107,18 @@ pub struct State {
     pub(crate) gatehouse: Arc<Gatehouse>,
     pub(crate) trail: Arc<Trail>,
     pub(crate) prober: Box<dyn Prober>,
+    pub(crate) ssh: Option<Box<dyn SshAuthority>>,
     pub(crate) node: NodeInfo,
     pub(crate) stop: watch::Receiver<bool>,
     /// What doors for bearer tokens share.
     pub(crate) web_listener: Arc<ListenerSettings>,
+    /// Webhooks that hear of reviews, by name.
+    pub(crate) webhooks: Vec<String>,
+    /// What webhooks have been told of each review.
+    pub(crate) told: Mutex<HashMap<ReviewId, Told>>,
+    /// Signs what a page of a review gives back.
+    pub(crate) tickets: aws_lc_rs::hmac::Key,
+    pub(crate) tickets_work: bool,
     /// Places for those who follow the trail.
     pub(crate) tails: Arc<Semaphore>,
     store: Mutex<Box<dyn ControlStore>>,
@@ -93,7 +139,13 @@ impl Control {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { gatehouse, decoy, trail, store, prober, node, stop } = parts;
+        let Parts { gatehouse, decoy, trail, store, prober, ssh, node, webhooks, stop } = parts;
+        let mut key = [0; 32];
+        // Without randomness a page's tickets are worth nothing, so they are never accepted then.
+        let random = aws_lc_rs::rand::fill(&mut key).is_ok();
+        if !random {
+            tracing::error!("the system's random source failed: reviews can't be answered on their page");
+        }
         let web_listener = Arc::new(ListenerSettings {
             tls: None,
             require_tls: false,
@@ -105,8 +157,13 @@ impl Control {
             gatehouse,
             trail,
             prober,
+            ssh,
             node,
             stop,
+            webhooks,
+            told: Mutex::default(),
+            tickets: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key),
+            tickets_work: random,
             web_listener,
             tails: Arc::new(Semaphore::new(MAX_TAILS)),
             store: Mutex::new(store),
@@ -121,6 +178,17 @@ impl Control {
     {
         let (control, caller) = (self.clone(), caller.clone());
         blocking(move || control.change_now(&caller, work)).await
+    }
+
+    /// Policies that were applied, newest first. Blocks.
+    pub(crate) fn policies(&self, most: usize) -> Result<Vec<AppliedPolicy>, Problem> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.policies(most).map_err(|error| refused(&error))
+    }
+
+    /// The control state, for what is no change of it.
+    pub(crate) fn store(&self) -> std::sync::MutexGuard<'_, Box<dyn ControlStore>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change_now<T>(
@@ -181,9 +249,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// The store's refusal, as the caller sees it.
 pub(crate) fn refused(error: &StoreError) -> Problem {
     let status = match error {
-        StoreError::TargetExists(_) | StoreError::PrincipalExists { .. } | StoreError::ActedFor { .. } => {
-            StatusCode::CONFLICT
-        }
+        StoreError::TargetExists(_)
+        | StoreError::PrincipalExists { .. }
+        | StoreError::SshKeyTaken(_)
+        | StoreError::ActedFor { .. } => StatusCode::CONFLICT,
         StoreError::NoTarget(_)
         | StoreError::NoPrincipal { .. }
         | StoreError::OtherKind { .. }

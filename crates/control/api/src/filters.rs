@@ -120,7 +120,11 @@ impl Wanted {
     pub fn admits(&self, entry: &Entry) -> bool {
         let class = entry.command.as_ref().map(|command| command.class);
         let status = entry.outcome.as_ref().map(|outcome| outcome.status);
-        one_of(&self.kinds, Some(entry.kind))
+        // Heartbeats say nothing but that the gateway ran: only who asks for them wants them.
+        let is_shown =
+            entry.kind != Kind::Heartbeat || !self.kinds.is_empty() || self.filter.session.is_some();
+        is_shown
+            && one_of(&self.kinds, Some(entry.kind))
             && one_of(&self.classes, class)
             && one_of(&self.statuses, status)
     }

@@ -1,4 +1,4 @@
-//! The HTTP API of a gateway: targets, principals, the trail.
+//! The HTTP API of a gateway: targets, principals, policies, the trail.
 //!
 //! One router, served on the control socket and on the web listener ([`serve`]). Who asks, and what they may, is
 //! decided by [`caller`]. Every refusal is a [`problem`].
@@ -12,12 +12,15 @@
 pub mod caller;
 pub mod card;
 pub mod control;
+pub mod explain;
 mod extract;
 pub mod filters;
 pub mod problem;
+pub mod reviews;
 mod routes;
 pub mod serve;
 pub mod types;
 
-pub use control::{Control, NodeInfo, Parts, Prober};
+pub use control::{Control, LogAccess, NodeInfo, Parts, Prober};
+pub use reviews::Message;
 pub use routes::router;

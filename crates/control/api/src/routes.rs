@@ -1,9 +1,14 @@
-//! Every route under `/v1/`.
+//! Every route under `/v1/`, and the node's log under `/log/`.
 
 mod connect;
 mod health;
+mod logs;
+mod policy;
 mod principals;
+mod review_page;
+mod reviews;
 mod sessions;
+mod ssh;
 mod targets;
 mod trail;
 
@@ -31,14 +36,29 @@ pub fn router(control: Control) -> Router {
         .route("/v1/health", get(health::bare))
         .route("/v1/status", get(health::full))
         .route("/v1/connect", get(connect::card))
+        .route("/v1/policy", get(policy::show).post(policy::apply))
+        .route("/v1/policy/history", get(policy::history))
+        .route("/v1/policy/explain", post(policy::explain))
+        .route("/v1/reviews", get(reviews::list))
+        .route("/v1/reviews/{id}", get(reviews::show))
+        .route("/v1/reviews/{id}/approve", post(reviews::approve))
+        .route("/v1/reviews/{id}/deny", post(reviews::deny))
+        .route("/reviews/{id}", get(review_page::ask).post(review_page::answer))
         .route("/v1/sessions", get(sessions::list))
+        .route("/v1/ssh/certificates", post(ssh::certify))
         .route("/v1/targets", get(targets::list).post(targets::add))
         .route("/v1/targets/{name}", get(targets::show).delete(targets::remove))
         .route("/v1/targets/{name}/test", post(targets::test))
         .route("/v1/trail", get(trail::list))
         .route("/v1/trail/tail", get(trail::tail))
         .route("/v1/trail/{id}", get(trail::show))
-        .route("/v1/trail/sessions/{session}/erase", post(trail::erase));
+        .route("/v1/trail/{id}/captured/{field}", get(trail::captured))
+        .route("/v1/trail/{id}/proof", get(trail::prove))
+        .route("/v1/trail/holds", get(trail::holds))
+        .route("/v1/trail/readings", post(trail::reading))
+        .route("/v1/trail/sessions/{session}/erase", post(trail::erase))
+        .route("/v1/trail/sessions/{session}/hold", post(trail::hold))
+        .route("/v1/trail/sessions/{session}/release", post(trail::release));
     for kind in principals::KINDS {
         router = router
             .route(&format!("/v1/{kind}s"), principals::collection(kind))
@@ -48,6 +68,9 @@ pub fn router(control: Control) -> Router {
             .route(&format!("/v1/{kind}s/{{name}}/enable"), principals::set_disabled(kind, false));
     }
     router
+        .route("/log/{*path}", get(logs::node))
+        .route("/trail-log/add", post(logs::submit))
+        .route("/trail-log/{*path}", get(logs::trail))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn(in_time))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::caller::Peer;
-use api::control::{NodeInfo, Parts, Prober};
+use api::control::{LogAccess, NodeInfo, Parts, Prober};
 use api::types::{Addresses, TargetTest};
 use api::{Control, router};
 use axum::Router;
@@ -83,6 +83,7 @@ fn house(data: &Path) -> House {
             on_behalf_of: None,
             groups: Vec::new(),
             roles,
+            ssh_keys: Vec::new(),
             expires_at: (name == "expired").then_some(Timestamp(now.0 + 1_000)),
         };
         let minted = store::change(
@@ -115,6 +116,7 @@ fn house(data: &Path) -> House {
         decoy: Decoy::new([3; 32]),
         trail: Arc::clone(&trail),
         store: Box::new(store),
+        ssh: None,
         prober: Box::new(Well),
         node: NodeInfo {
             id: NodeId::from_bytes([1; 16]),
@@ -123,7 +125,9 @@ fn house(data: &Path) -> House {
             started_at: Timestamp(0),
             data: "/".into(),
             addresses: Addresses { postgres: Some("127.0.0.1:15432".into()), ..Addresses::default() },
+            log: LogAccess::default(),
         },
+        webhooks: Vec::new(),
         stop: stopping,
     });
     House { router: router(control), trail, tokens, _stop: stop }
@@ -189,7 +193,7 @@ async fn the_table_of_who_may_do_what() {
     let house = house(temp.path());
     let nothing = json!({});
     // What changes something does so in an order in which each caller who may finds it possible.
-    let routes: [(&str, &str, Value); 23] = [
+    let routes: [(&str, &str, Value); 34] = [
         ("GET", "/v1/health", nothing.clone()),
         ("GET", "/v1/status", nothing.clone()),
         ("GET", "/v1/targets", nothing.clone()),
@@ -206,12 +210,27 @@ async fn the_table_of_who_may_do_what() {
         ("DELETE", "/v1/agents/NEW", nothing.clone()),
         ("POST", "/v1/persons", json!({"name": "NEW", "roles": ["administrator"]})),
         ("POST", "/v1/services", json!({"name": "NEW-s"})),
+        ("GET", "/v1/policy", nothing.clone()),
+        ("POST", "/v1/policy", json!({"name": "careful"})),
+        ("GET", "/v1/policy/history", nothing.clone()),
+        (
+            "POST",
+            "/v1/policy/explain",
+            json!({"principal": "agent", "target": "orders", "command": "SELECT 1"}),
+        ),
         ("GET", "/v1/sessions", nothing.clone()),
         ("GET", "/v1/connect?principal=agent&target=orders", nothing.clone()),
         ("GET", "/v1/trail", nothing.clone()),
         ("GET", "/v1/trail/tail", nothing.clone()),
         ("GET", "/v1/trail/00000000000000000000000000-1", nothing.clone()),
         ("POST", "/v1/trail/sessions/00000000000000000000000000/erase", json!({"reason": "asked for"})),
+        ("GET", "/v1/reviews", nothing.clone()),
+        ("GET", "/v1/reviews/rv_00000000000000000000000000", nothing.clone()),
+        ("POST", "/v1/reviews/rv_00000000000000000000000000/approve", nothing.clone()),
+        ("POST", "/v1/reviews/rv_00000000000000000000000000/deny", nothing.clone()),
+        ("GET", "/log/checkpoint", nothing.clone()),
+        ("GET", "/log/tile/0/000", nothing.clone()),
+        ("GET", "/v1/trail/00000000000000000000000000-1/proof?payload=true", nothing.clone()),
         ("GET", "/v1/nothing", nothing.clone()),
     ];
     let mut table = format!("{:62}", "");
@@ -289,6 +308,22 @@ async fn bad_requests_are_explained() {
         ("POST", "/v1/persons", json!({"name": "local-administrator"})),
         ("GET", "/v1/connect?principal=nobody&target=orders", Value::Null),
         ("GET", "/v1/connect?principal=agent&target=nowhere", Value::Null),
+        ("POST", "/v1/policy", json!({"name": "reckless"})),
+        (
+            "POST",
+            "/v1/policy",
+            json!({"name": "own", "source": "permit (principal, action, resource)\nwhen { context.verbs };"}),
+        ),
+        (
+            "POST",
+            "/v1/policy/explain",
+            json!({"principal": "nobody", "target": "orders", "command": "SELECT 1"}),
+        ),
+        (
+            "POST",
+            "/v1/policy/explain",
+            json!({"principal": "agent", "target": "nowhere", "command": "SELECT 1"}),
+        ),
         ("GET", "/v1/trail?kind=commands", Value::Null),
         ("GET", "/v1/trail?limit=99999999", Value::Null),
         ("GET", "/v1/trail?colour=red", Value::Null),
@@ -308,4 +343,55 @@ async fn a_body_that_is_too_large_is_refused() {
     let house = house(temp.path());
     let body = json!({"name": "x", "url": "x".repeat(2 << 20)});
     assert_eq!(house.ask("control socket", "POST", "/v1/targets", &body).await.0, 413);
+}
+
+#[tokio::test]
+async fn a_policy_is_applied_shown_and_explained() {
+    let temp = tempfile::tempdir().unwrap();
+    let house = house(temp.path());
+    let get = async |path: &str| -> Value {
+        let (status, body) = house.ask("auditor", "GET", path, &Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let before = get("/v1/policy").await;
+    assert_eq!((&before["name"], &before["number"]), (&json!("observe"), &json!(0)));
+
+    let (status, applied) =
+        house.ask("administrator", "POST", "/v1/policy", &json!({"name": "careful"})).await;
+    let applied: Value = serde_json::from_str(&applied).unwrap();
+    assert_eq!((status, &applied["changed"], &applied["before"]), (200, &json!(true), &before["hash"]));
+    let warning = applied["policy"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("group `reviewers` has 0 people"), "{warning}");
+
+    let now = get("/v1/policy").await;
+    assert_eq!((&now["name"], &now["applied_by"]), (&json!("careful"), &json!("administrator")));
+    assert_eq!(get("/v1/policy/history").await.as_array().unwrap().len(), 1);
+    let changes = house.entries("control.changed").await;
+    let change = &changes[0]["event"];
+    assert_eq!((&change["subject"], &change["action"]), (&json!("policy"), &json!("apply")));
+    assert_eq!((&change["before"]["hash"], &change["after"]["hash"]), (&before["hash"], &now["hash"]));
+
+    let mut question = json!({"principal": "agent", "target": "orders",
+        "command": "SELECT 1; DELETE FROM carts WHERE id = 1"});
+    let explain = async |question: &Value| -> Value {
+        let (status, body) = house.ask("auditor", "POST", "/v1/policy/explain", question).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let both = explain(&question).await;
+    assert_eq!((&both[0]["effect"], &both[1]["effect"]), (&json!("permit"), &json!("review")));
+    assert_eq!(both[1]["objects"], json!([{"name": "public.carts", "usage": "write"}]));
+    assert_eq!(both[1]["review"]["groups"], json!(["reviewers"]));
+    assert_eq!(both[1]["decision"]["policies"], json!(["careful-write"]));
+    question["in_transaction"] = json!(true);
+    assert_eq!(explain(&question).await[1]["effect"], "permit");
+    question["in_transaction"] = json!(false);
+    question["approved_by"] = json!(["reviewers"]);
+    assert_eq!(explain(&question).await[1]["effect"], "permit");
+    question["source"] = json!(policy::shipped::source("locked").unwrap());
+    assert_eq!(explain(&question).await[1]["effect"], "forbid");
+    question["command"] = json!("");
+    assert_eq!(explain(&question).await[0]["verb"], "CONNECT");
+    house.trail.close(Duration::from_secs(10)).unwrap();
 }

@@ -16,6 +16,8 @@ pub enum Subject {
     Person,
     /// A service.
     Service,
+    /// The policy in force.
+    Policy,
 }
 
 impl From<PrincipalKind> for Subject {
@@ -46,6 +48,8 @@ pub enum Action {
     Enable,
     /// It was removed.
     Remove,
+    /// It came into force.
+    Apply,
 }
 
 /// One change of the control state.

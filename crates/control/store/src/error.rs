@@ -31,6 +31,9 @@ pub enum StoreError {
         /// What has it.
         kind: PrincipalKind,
     },
+    /// A key proves one principal only.
+    #[error("the SSH key {0} belongs to a principal already; every principal needs a key of its own")]
+    SshKeyTaken(String),
     /// No principal has that name.
     #[error("there is no {kind} `{name}`; `trailgate {kind} list` shows those that there are")]
     NoPrincipal {
@@ -49,6 +52,9 @@ pub enum StoreError {
         /// What it is.
         found: PrincipalKind,
     },
+    /// More keys than anybody needs.
+    #[error("a principal can have at most {0} SSH keys")]
+    TooManySshKeys(usize),
     /// Nobody can act for somebody unknown.
     #[error("there is no person `{0}` to act for; add it first: `trailgate person add {0}`")]
     NoPerson(Name),
@@ -87,6 +93,9 @@ pub enum StoreError {
     /// An expiry in the past.
     #[error("the expiry {0} lies in the past; give a later one, such as `90d`")]
     PastExpiry(Timestamp),
+    /// A text that is no policy. Its source has every problem with its place.
+    #[error("this is no policy; `trailgate policy check FILE` says where and why")]
+    BadPolicy(#[source] policy::PolicyError),
     /// Too many groups.
     #[error("a principal can be in at most {0} groups")]
     TooManyGroups(usize),
@@ -189,6 +198,8 @@ impl StoreError {
                 | Self::BadTarget(_)
                 | Self::UnreadFile(_)
                 | Self::PrincipalExists { .. }
+                | Self::SshKeyTaken(_)
+                | Self::TooManySshKeys(_)
                 | Self::NoPrincipal { .. }
                 | Self::OtherKind { .. }
                 | Self::NoPerson(_)
@@ -199,6 +210,7 @@ impl StoreError {
                 | Self::NoCredential { .. }
                 | Self::PastExpiry(_)
                 | Self::TooManyGroups(_)
+                | Self::BadPolicy(_)
         )
     }
 }

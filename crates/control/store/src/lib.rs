@@ -1,4 +1,4 @@
-//! The control state of a gateway: targets, principals, groups, credentials.
+//! The control state of a gateway: targets, principals, groups, credentials, policies.
 //!
 //! [`ControlStore`] is the interface; [`SqliteStore`] keeps the state in one file, `DATA/control.db`. All calls
 //! block and belong on a control thread: the data path only ever sees the [`session::Snapshot`] that
@@ -15,6 +15,7 @@ pub mod error;
 pub mod expiry;
 pub mod key_file;
 pub mod request;
+pub mod reviews;
 pub mod seal;
 pub mod sqlite;
 pub mod target_url;
@@ -26,7 +27,8 @@ pub use change::{Action, Change, Subject};
 pub use error::StoreError;
 pub use expiry::{DEFAULT_AGENT_LIFETIME, Expiry};
 pub use key_file::KeySource;
-pub use request::{Minted, NewPrincipal, NewTarget};
+pub use request::{AppliedPolicy, Minted, NewPolicy, NewPrincipal, NewTarget};
+pub use reviews::{Delivered, Delivery, NewDelivery, ReviewStore, StoredReview};
 pub use seal::NodeKey;
 pub use sqlite::SqliteStore;
 pub use target_url::{TargetUrl, TargetUrlError};
@@ -38,7 +40,7 @@ pub type RecordError = Box<dyn std::error::Error + Send + Sync>;
 pub type Recorder<'a> = dyn FnMut(&Change) -> Result<(), RecordError> + 'a;
 
 /// Where the control state lives.
-pub trait ControlStore: Send {
+pub trait ControlStore: ReviewStore + Send {
     /// Runs `work` in one transaction: all of it happens, or none.
     ///
     /// Every change goes to `record` *before* the commit. If recording fails, nothing has changed. If the
@@ -59,6 +61,13 @@ pub trait ControlStore: Send {
     /// # Errors
     /// If the database can't be read or a sealed value can't be opened.
     fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Policies that were applied, newest first, at most so many; the first is in force. None if `observe` is, from the
+    /// beginning.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    fn policies(&self, most: usize) -> Result<Vec<AppliedPolicy>, StoreError>;
 }
 
 /// [`ControlStore::change`] with a result.
@@ -145,6 +154,18 @@ pub trait Edit {
     /// If there is no such principal.
     fn set_groups(&mut self, kind: PrincipalKind, name: &Name, groups: &[Name]) -> Result<(), StoreError>;
 
+    /// Gives a principal exactly these public keys for SSH; new ones expire at `expires_at`.
+    ///
+    /// # Errors
+    /// If there is no such principal, or a key belongs to another.
+    fn set_ssh_keys(
+        &mut self,
+        kind: PrincipalKind,
+        name: &Name,
+        keys: &[identity::SshPublicKey],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError>;
+
     /// Gives a person exactly these roles.
     ///
     /// # Errors
@@ -161,4 +182,10 @@ pub trait Edit {
     /// # Errors
     /// If there is no such principal, or others act for it.
     fn remove_principal(&mut self, kind: PrincipalKind, name: &Name) -> Result<(), StoreError>;
+
+    /// Puts a policy in force; the one before stays in the history.
+    ///
+    /// # Errors
+    /// If its text is no policy.
+    fn apply_policy(&mut self, policy: &NewPolicy) -> Result<(), StoreError>;
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use identity::{Role, Token};
-use vocabulary::{CredentialId, Name, PrincipalId, PrincipalKind, Timestamp};
+use identity::{Role, SshPublicKey, Token};
+use vocabulary::{CredentialId, Name, PolicyHash, PrincipalId, PrincipalKind, TargetKind, Timestamp};
 
 use crate::error::StoreError;
 use crate::target_url::TargetUrl;
@@ -14,8 +14,35 @@ const MAX_LABELS: usize = 64;
 /// Longest key or value of a label, in bytes.
 const MAX_LABEL_LEN: usize = 256;
 
-/// Privileges beyond ordinary commands that a target can grant.
-const PRIVILEGES: [&str; 1] = ["replication"];
+/// Privileges beyond ordinary commands that a target can grant, by its kind. For SSH, each kind of forwarding, and
+/// what opens a way around the record; `login:NAME` lets clients log in as another account with the same key.
+const PRIVILEGES: [(TargetKind, &[&str]); 2] = [
+    (TargetKind::Postgres, &["replication"]),
+    (
+        TargetKind::Ssh,
+        &[
+            "local-forward",
+            "remote-forward",
+            "local-streamlocal",
+            "remote-streamlocal",
+            "agent-forward",
+            "x11-forward",
+        ],
+    ),
+];
+
+/// Whether a target of that kind can grant a privilege.
+fn can_allow(kind: TargetKind, privilege: &str) -> bool {
+    let login = || {
+        let name = privilege.strip_prefix("login:").unwrap_or_default();
+        let well = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+        kind == TargetKind::Ssh && (1..=64).contains(&name.len()) && name.bytes().all(well)
+    };
+    PRIVILEGES.iter().any(|(known, list)| *known == kind && list.contains(&privilege)) || login()
+}
+
+/// Most public keys that a principal can have.
+pub const MAX_SSH_KEYS: usize = 16;
 
 /// Most groups that a principal can be in.
 pub const MAX_GROUPS: usize = 256;
@@ -29,7 +56,7 @@ pub struct NewTarget {
     pub url: TargetUrl,
     /// What operators call it.
     pub labels: BTreeMap<String, String>,
-    /// Privileges beyond ordinary commands: `replication`.
+    /// Privileges beyond ordinary commands: `replication` for PostgreSQL, `local-forward` and others for SSH.
     pub allow: BTreeSet<String>,
 }
 
@@ -53,11 +80,16 @@ impl NewTarget {
                 )));
             }
         }
-        match self.allow.iter().find(|privilege| !PRIVILEGES.contains(&privilege.as_str())) {
+        let kind = self.url.kind();
+        match self.allow.iter().find(|privilege| !can_allow(kind, privilege)) {
             Some(unknown) => Err(StoreError::BadTarget(format!(
-                "there is no privilege `{}`; a target can allow {}",
+                "there is no privilege `{}`; a target can allow {}{}",
                 unknown.chars().filter(|c| !c.is_control()).take(40).collect::<String>(),
-                PRIVILEGES.join(", ")
+                PRIVILEGES
+                    .iter()
+                    .find(|(known, _)| *known == kind)
+                    .map_or_else(String::new, |(_, list)| list.join(", ")),
+                if kind == TargetKind::Ssh { ", login:NAME" } else { "" }
             ))),
             None => Ok(()),
         }
@@ -79,6 +111,36 @@ pub struct NewPrincipal {
     pub roles: Vec<Role>,
     /// From when on its first token no longer works; `None` for no end ([`crate::Expiry`] has the defaults).
     pub expires_at: Option<Timestamp>,
+    /// Public keys that prove it over SSH; they expire with the first token.
+    pub ssh_keys: Vec<SshPublicKey>,
+}
+
+/// A policy to be put in force.
+#[derive(Clone, Debug)]
+pub struct NewPolicy {
+    /// What it is called: a shipped policy's name, or its file's.
+    pub name: Name,
+    /// Its text.
+    pub source: String,
+    /// Who applies it.
+    pub applied_by: Name,
+}
+
+/// A policy that was put in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppliedPolicy {
+    /// Counts what was applied, from 1.
+    pub number: u64,
+    /// What it is called.
+    pub name: Name,
+    /// SHA-256 of its text.
+    pub hash: PolicyHash,
+    /// Its text.
+    pub source: String,
+    /// When it came into force.
+    pub applied_at: Timestamp,
+    /// Who applied it.
+    pub applied_by: Name,
 }
 
 /// A token, in full for this once.

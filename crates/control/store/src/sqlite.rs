@@ -4,17 +4,22 @@
 //! what is deleted. Schema changes are migrations in `migrations/`, applied in one transaction when it opens.
 
 mod edit;
+mod policies;
 mod principals;
 mod read;
+mod reviews;
 mod targets;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use policy::Policy;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use rusqlite_migration::{M, Migrations};
 use session::Snapshot;
@@ -23,13 +28,19 @@ use vocabulary::Timestamp;
 use crate::change::Change;
 use crate::error::StoreError;
 use crate::key_file::Environment;
+use crate::request::AppliedPolicy;
 use crate::seal::{KeyId, NodeKey};
 use crate::{ControlStore, Edit, Recorder};
 
 /// How long to wait for another process that writes, before giving up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const STEPS: &[M<'_>] = &[M::up(include_str!("../migrations/0001_control_state.sql"))];
+const STEPS: &[M<'_>] = &[
+    M::up(include_str!("../migrations/0001_control_state.sql")),
+    M::up(include_str!("../migrations/0002_policies.sql")),
+    M::up(include_str!("../migrations/0003_reviews.sql")),
+    M::up(include_str!("../migrations/0004_ssh_keys.sql")),
+];
 
 /// The schema, step by step. A step that was released is never edited.
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
@@ -41,6 +52,8 @@ pub struct SqliteStore {
     place: Place,
     key: NodeKey,
     environment: Environment,
+    /// The policy of the last snapshot: compiling one takes milliseconds, and most changes are of something else.
+    policy: RefCell<Option<Arc<Policy>>>,
 }
 
 impl SqliteStore {
@@ -68,7 +81,7 @@ impl SqliteStore {
             let expected = KeyId(written).to_string();
             return Err(StoreError::WrongKey { path: place.0, expected, given: given.to_string() });
         }
-        Ok(Self { connection, place, key, environment })
+        Ok(Self { connection, place, key, environment, policy: RefCell::default() })
     }
 }
 
@@ -107,7 +120,15 @@ impl ControlStore for SqliteStore {
     fn snapshot(&self) -> Result<Snapshot, StoreError> {
         // One transaction, so that all tables are of the same moment.
         let transaction = self.place.of(self.connection.unchecked_transaction())?;
-        read::snapshot(&transaction, &self.place, &self.key, self.environment)
+        let mut snapshot = read::snapshot(&transaction, &self.place, &self.key, self.environment)?;
+        let mut known = self.policy.borrow_mut();
+        snapshot.policy = policies::in_force(&transaction, &self.place, known.as_ref())?;
+        *known = Some(Arc::clone(&snapshot.policy));
+        Ok(snapshot)
+    }
+
+    fn policies(&self, most: usize) -> Result<Vec<AppliedPolicy>, StoreError> {
+        policies::history(&self.connection, &self.place, most)
     }
 }
 

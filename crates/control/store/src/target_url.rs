@@ -1,6 +1,6 @@
 //! A target's URL as its client library writes it, taken apart into what may be shown and what may not.
 //!
-//! Follows libpq's connection URIs. What the gateway does not honour is refused rather than ignored: a
+//! For PostgreSQL it follows libpq's connection URIs, for SSH those of the `ssh` program. What the gateway does not honour is refused rather than ignored: a
 //! `sslmode` that is dropped silently would be a hole.
 //!
 //! Secrets may be written out or be references: `env:NAME` (the gateway's own environment, looked up when it
@@ -12,6 +12,7 @@
 
 mod parameter;
 mod parse;
+mod ssh;
 #[cfg(test)]
 mod tests;
 

@@ -117,10 +117,19 @@ pub fn in_full(entry: &Value) -> String {
         ("code", all("/outcome/code")),
         ("message", all("/outcome/message")),
         ("exit", all("/outcome/exit")),
+        ("captured", captured(entry)),
         ("details", details(entry)),
         ("payload", all("/payload")),
         ("leaf", leaf),
     ])
+}
+
+/// What was captured, and how much of it.
+fn captured(entry: &Value) -> String {
+    let captured =
+        entry.pointer("/captured").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let sizes = captured.iter().map(|one| format!("{} {} bytes", at(one, "/field"), at(one, "/bytes")));
+    sizes.collect::<Vec<_>>().join(", ")
 }
 
 fn cells(entry: &Value) -> Vec<String> {

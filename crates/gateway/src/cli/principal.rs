@@ -1,6 +1,11 @@
 //! `trailgate agent …`, `trailgate person …`, `trailgate service …`
 
-use api::types::{AddPrincipal, CredentialView, Minted, PrincipalView, Removed, Rotate as RotateRequest};
+use std::path::PathBuf;
+
+use api::types::{
+    AddPrincipal, CredentialView, Minted, PrincipalView, Removed, Rotate as RotateRequest, SshKeyView,
+};
+use identity::{SshKeyError, SshPublicKey};
 use vocabulary::{Name, PrincipalKind};
 
 use super::args::{Principal, PrincipalAdd, Shared};
@@ -17,13 +22,16 @@ pub async fn run(
     let path = |name: &Name, rest: &str| format!("/v1/{kind}s/{name}{rest}");
     let nothing = serde_json::json!({});
     match command {
-        Principal::Add(add) => minted(shared, &client.post(&format!("/v1/{kind}s"), &request(add)).await?),
+        Principal::Add(add) => minted(shared, &client.post(&format!("/v1/{kind}s"), &request(add)?).await?),
         Principal::List => {
             list(shared, kind, &client.get::<Vec<PrincipalView>>(&format!("/v1/{kind}s")).await?)
         }
         Principal::Show { name } => show(shared, &client.get(&path(&name, "")).await?),
         Principal::Rotate(rotate) => {
-            let request = RotateRequest { grace_s: rotate.grace.unwrap_or(0), expires: rotate.expires };
+            let ssh_keys =
+                (!rotate.ssh_keys.is_empty()).then(|| public_keys(&rotate.ssh_keys)).transpose()?;
+            let request =
+                RotateRequest { grace_s: rotate.grace.unwrap_or(0), expires: rotate.expires, ssh_keys };
             minted(shared, &client.post(&path(&rotate.name, "/rotate"), &request).await?)
         }
         Principal::Disable { name } => {
@@ -42,14 +50,37 @@ pub async fn run(
     }
 }
 
-fn request(add: PrincipalAdd) -> AddPrincipal {
-    AddPrincipal {
+fn request(add: PrincipalAdd) -> Result<AddPrincipal, Failure> {
+    Ok(AddPrincipal {
         name: add.name,
         on_behalf_of: add.on_behalf_of,
         groups: add.groups,
         roles: add.roles,
         expires: add.expires,
+        ssh_keys: public_keys(&add.ssh_keys)?,
+    })
+}
+
+/// Read here, in the user's own folder and with the user's rights. A file may have several keys, one a line.
+fn public_keys(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
+    let mut keys = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        for line in lines {
+            let key: SshPublicKey = line.parse().map_err(|error: SshKeyError| {
+                Failure::new(
+                    format!("{}: {error}", path.display()),
+                    "`ssh-keygen -t ed25519` makes a key; its public half is in the file that ends in .pub",
+                )
+            })?;
+            keys.push(key.to_string());
+            if text.contains("PRIVATE KEY") {
+                break;
+            }
+        }
     }
+    Ok(keys)
 }
 
 fn said(shared: &Shared, object: &impl serde::Serialize, sentence: &str) -> Result<(), Failure> {
@@ -107,6 +138,7 @@ fn show(shared: &Shared, principal: &PrincipalView) -> Result<(), Failure> {
         ("roles", joined(&principal.roles)),
         ("state", state(principal)),
         ("tokens", credentials.join("\n")),
+        ("ssh keys", principal.ssh_keys.iter().map(ssh_key).collect::<Vec<_>>().join("\n")),
     ]))
 }
 
@@ -115,6 +147,11 @@ fn credential(credential: &CredentialView) -> String {
     let expires = expires_at.map(|at| format!(", expires {at}")).unwrap_or_default();
     let revoked = revoked_at.map(|at| format!(", revoked {at}")).unwrap_or_default();
     format!("{id} {state}, minted {created_at}{expires}{revoked}")
+}
+
+fn ssh_key(key: &SshKeyView) -> String {
+    let expires = key.expires_at.map(|at| format!(", expires {at}")).unwrap_or_default();
+    format!("{} {} {}, added {}{expires}", key.id, key.fingerprint, key.state, key.created_at)
 }
 
 fn state(principal: &PrincipalView) -> String {

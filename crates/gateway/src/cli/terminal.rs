@@ -4,14 +4,19 @@ use std::io::IsTerminal;
 
 /// Columns of standard output, or `None` where it is no terminal.
 pub fn width() -> Option<usize> {
+    size().map(|(columns, _)| columns)
+}
+
+/// Columns and rows of standard output, or `None` where it is no terminal.
+pub fn size() -> Option<(usize, usize)> {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
         return None;
     }
     rustix::termios::tcgetwinsize(&stdout)
         .ok()
-        .map(|size| usize::from(size.ws_col))
-        .filter(|columns| *columns > 0)
+        .map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)))
+        .filter(|(columns, _)| *columns > 0)
 }
 
 /// The text in one line: white space becomes one blank, and control characters are written out, so that nothing

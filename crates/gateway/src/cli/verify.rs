@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ledger::VerifierKey;
 use serde_json::json;
 use store::KeySource;
 use trail::{KeyWrap, VerifyOptions, VerifyReport};
 
-use super::{Failure, output};
+use super::{Failure, args, output};
+use crate::witness::read_policy;
 
 /// Findings that are listed for people.
 const SHOWN_FINDINGS: usize = 20;
@@ -18,17 +20,26 @@ const SHOWN_FINDINGS: usize = 20;
 ///
 /// # Errors
 /// [`Failure`] if anything does not hold, or the files can't be read.
-pub fn verify(data: &Path, as_json: bool) -> Result<(), Failure> {
+pub fn verify(
+    data: &Path,
+    asked: &args::Verify,
+    identity: Option<&Path>,
+    as_json: bool,
+) -> Result<(), Failure> {
     if !data.join("ledger").is_dir() {
         return Err(Failure::new(
             format!("there is no trail in {}", data.display()),
             "name the data directory of a gateway with --data",
         ));
     }
-    let keys = keys_at_hand(data)?;
+    let keys = keys_at_hand(data, identity)?;
     let sealed = keys.is_none();
     let bar = progress_bar();
-    let options = VerifyOptions { keys, ..VerifyOptions::default() };
+    let options = VerifyOptions {
+        keys,
+        vkey: vkey(asked)?,
+        policy: asked.witness_policy.as_deref().map(read_policy).transpose()?,
+    };
     let report = trail::verify(data, &options, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -55,11 +66,28 @@ pub fn verify(data: &Path, as_json: bool) -> Result<(), Failure> {
     Err(Failure::new(format!("the trail does not verify: {} findings", report.problems), advice))
 }
 
-/// What opens payloads: the node key of the data directory. `None` if it is kept elsewhere.
+/// The key that was given, by itself or in a file.
 ///
 /// # Errors
-/// [`Failure`] if it is there and can't be used.
-pub fn keys_at_hand(data: &Path) -> Result<Option<Arc<dyn KeyWrap>>, Failure> {
+/// [`Failure`] if it is none.
+pub fn vkey(asked: &args::Verify) -> Result<Option<VerifierKey>, Failure> {
+    let Some(given) = &asked.vkey else { return Ok(None) };
+    let text = match std::fs::read_to_string(given) {
+        Ok(text) => text.trim().to_owned(),
+        Err(_) => given.clone(),
+    };
+    VerifierKey::parse(&text).map(Some).map_err(|error| Failure::from_error(&error))
+}
+
+/// What opens payloads: the node key of the data directory, and an identity. `None` if both are elsewhere.
+///
+/// # Errors
+/// [`Failure`] if one of them can't be used.
+pub fn keys_at_hand(data: &Path, identity: Option<&Path>) -> Result<Option<Arc<dyn KeyWrap>>, Failure> {
+    crate::keys::reading(node_key(data)?, identity)
+}
+
+fn node_key(data: &Path) -> Result<Option<Arc<dyn KeyWrap>>, Failure> {
     let path = data.join("node.key");
     if !path.exists() {
         return Ok(None);
@@ -109,6 +137,13 @@ fn as_object(report: &VerifyReport) -> serde_json::Value {
             "sealed": report.sealed,
         },
         "unsealed": report.unsealed,
+        "witnessed": report.witnessed,
+        "trail_log": report.trail_log.as_ref().map(|log| json!({
+            "log": log.origin,
+            "entries": log.entries,
+            "nodes": log.nodes,
+            "silent": log.silent,
+        })),
         "problems": report.problems,
         "findings": findings,
     })

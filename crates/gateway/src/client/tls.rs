@@ -1,5 +1,6 @@
 //! TLS to a gateway's web listener.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -18,12 +19,8 @@ const CA_VARIABLE: &str = "TRAILGATE_CA";
 pub async fn connect(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Failure> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Failure::new(format!("`{host}` is no host name"), "check TRAILGATE_URL"))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::new(format!("TLS can't be set up: {error}"), ""))?
-        .with_root_certificates(roots()?)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
+    let ca = std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    TlsConnector::from(config(ca.as_deref())?).connect(name, stream).await.map_err(|error| {
         Failure::new(
             format!("the gateway's certificate was not accepted: {error}"),
             format!("if it signed its own, point {CA_VARIABLE} at a copy of its DATA/tls/ca.pem"),
@@ -31,16 +28,29 @@ pub async fn connect(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStrea
     })
 }
 
-fn roots() -> Result<RootCertStore, Failure> {
+/// Trusts the authorities in a PEM file, or the system's.
+///
+/// # Errors
+/// [`Failure`] if there are none.
+pub fn config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::new(format!("TLS can't be set up: {error}"), ""))?
+        .with_root_certificates(roots(ca)?)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()) {
+    if let Some(path) = ca {
         let unusable = |error: &dyn std::fmt::Display| {
             Failure::new(
                 format!("can't use the certificates in {}: {error}", path.display()),
-                format!("{CA_VARIABLE} names a PEM file with a certificate authority"),
+                "it has to be a PEM file with a certificate authority",
             )
         };
-        let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| unusable(&error))?;
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
         for certificate in certificates {
             let certificate = certificate.map_err(|error| unusable(&error))?;
             roots.add(certificate).map_err(|error| unusable(&error))?;
@@ -50,7 +60,7 @@ fn roots() -> Result<RootCertStore, Failure> {
     }
     if roots.is_empty() {
         return Err(Failure::new(
-            "there is no certificate authority to check the gateway by",
+            "there is no certificate authority to check the other side by",
             format!("install the system's ca-certificates, or set {CA_VARIABLE}"),
         ));
     }

@@ -24,7 +24,16 @@ impl Gateway {
         };
         let program = std::env::current_exe().map_err(failed)?;
         let child = Command::new(program)
-            .args(["up", "--postgres-listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0", "--data"])
+            .args([
+                "up",
+                "--postgres-listen",
+                "127.0.0.1:0",
+                "--web-listen",
+                "127.0.0.1:0",
+                "--ssh-listen",
+                "127.0.0.1:0",
+                "--data",
+            ])
             .arg(data)
             .env_remove(client::URL_VARIABLE)
             .stdin(Stdio::null())

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use api::types::{Addresses, Health};
+use api::types::{Addresses, Health, TrailLogView, Witnessing};
 use rustix::process::{Pid, Resource};
 use vocabulary::Timestamp;
 
@@ -22,6 +22,12 @@ const CLOCK_TOLERANCE_US: u64 = 2_000_000;
 
 /// Before this release, no clock was right: 2025-01-01T00:00:00Z, in microseconds.
 const CLOCK_FLOOR: Timestamp = Timestamp(1_735_689_600_000_000);
+
+/// Records that wait longer to be sealed mean that sealing does not keep up, in microseconds.
+const SEALING_LAG_US: u64 = 10_000_000;
+
+/// Cosignatures that are older, while there is something new, mean that too few witnesses answer, in microseconds.
+const WITNESS_LAG_US: u64 = 60_000_000;
 
 /// Descriptors that let 2,000 sessions be open.
 const ENOUGH_FILES: u64 = 4096;
@@ -44,7 +50,9 @@ pub fn directory(data: &Path) -> Vec<Finding> {
         }
     };
     let mode = metadata.permissions().mode() & 0o777;
-    let mut findings = vec![if mode & 0o077 != 0 {
+    // With a sealer in a process of its own, the group may look in.
+    let others = if data.join("vault/sealer.json").exists() { 0o027 } else { 0o077 };
+    let mut findings = vec![if mode & others != 0 {
         let finding = format!("{shown} is open to other users (mode {mode:03o})");
         Finding::failed("data directory", finding, format!("chmod 700 {shown}"))
     } else if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -119,8 +127,81 @@ pub fn gateway(health: &Health) -> Vec<Finding> {
             "commands are still recorded in the journal; check the disk, it goes on by itself",
         ),
     });
+    if let Some(problem) = &health.untold_problem {
+        findings.push(Finding::warning(
+            "webhooks",
+            format!("{} messages about reviews were not taken; the latest by {problem}", health.untold),
+            "check the webhook's address and secret in the settings; they are tried again for a day",
+        ));
+    }
+    findings.extend(lag(health));
+    findings.extend(health.witnessing.iter().flat_map(|witnessing| witnesses(witnessing, health.now)));
+    findings.extend(health.trail_log.as_ref().map(trail_log));
     findings.push(clock(health.now));
     findings.extend(open_files(health.pid));
+    findings
+}
+
+/// Sealing goes on, and does not keep up.
+fn lag(health: &Health) -> Option<Finding> {
+    let since = health.sealed_at.unwrap_or(health.started_at);
+    let behind_us = health.now.micros_since(since);
+    let lags = health.sealer_problem.is_none() && health.records_unsealed > 0 && behind_us > SEALING_LAG_US;
+    lags.then(|| {
+        let finding = format!(
+            "{} records wait since {} s to be sealed",
+            health.records_unsealed,
+            behind_us / 1_000_000
+        );
+        Finding::warning(
+            "sealing",
+            finding,
+            "the journal grows meanwhile: look at the disk and at the load of this machine",
+        )
+    })
+}
+
+/// Whether a trail log elsewhere has this node's checkpoints.
+fn trail_log(view: &TrailLogView) -> Finding {
+    let TrailLogView { url, size, at, problem } = view;
+    match (problem, at) {
+        (Some(problem), _) => Finding::failed(
+            "trail log",
+            format!("{url} does not have the newest checkpoint: {problem}"),
+            "commands go on and are sealed; that gateway must be up and have this log's vkey in the file trail_log.nodes",
+        ),
+        (None, Some(at)) => Finding::ok("trail log", format!("{url} has {size} entries, since {at}")),
+        (None, None) => Finding::ok("trail log", format!("{url} has nothing yet")),
+    }
+}
+
+/// How far witnesses are behind, and which of them do not answer.
+fn witnesses(witnessing: &Witnessing, now: Timestamp) -> Vec<Finding> {
+    let Witnessing { newest, witnessed, witnessed_at, witnesses } = witnessing;
+    let age_us = witnessed_at.map_or(u64::MAX, |at| now.micros_since(at));
+    let state = match witnessed_at {
+        Some(at) => format!("{witnessed} of {newest} entries are cosigned as the policy asks, since {at}"),
+        None => format!("none of {newest} entries is cosigned as the policy asks"),
+    };
+    let mut findings = vec![if witnessed < newest && age_us > WITNESS_LAG_US {
+        Finding::failed(
+            "witnesses",
+            state,
+            "commands go on and are sealed; get enough of the witnesses below to answer",
+        )
+    } else {
+        Finding::ok("witnesses", state)
+    }];
+    for witness in witnesses {
+        let Some(problem) = &witness.problem else { continue };
+        let check = format!("witness {}", witness.name);
+        let finding = format!("{} does not cosign: {problem}", witness.url);
+        findings.push(Finding::warning(
+            check,
+            finding,
+            "ask who runs it; it must know this log's vkey (DATA/ledger/log.vkey)",
+        ));
+    }
     findings
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use store::KeySource;
 use vocabulary::Name;
 
-use super::{PostgresAuth, Settings, SettingsError, TlsMode, WebTlsMode};
+use super::{PostgresAuth, SealerRun, Settings, SettingsError, TlsMode, WebTlsMode, WebhookFormat};
 
 /// A listener as it will be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,16 +46,70 @@ impl Settings {
                 SettingsError::value("node.hosts", format!("`{host}` is no host name and no address"))
             })?;
         }
+        self.retention.to_trail()?;
+        self.retention.interval()?;
+        if let Some(recipient) = &self.vault.recipient {
+            crate::keys::AgeRecipient::parse(recipient)
+                .map_err(|failure| SettingsError::value("vault.recipient", failure.what))?;
+        }
+        if self.vault.identity.is_some() && self.vault.recipient.is_none() {
+            return Err(SettingsError::value("vault.identity", "it needs a vault.recipient".to_owned()));
+        }
         self.postgres_listener()?;
         self.web_listener()?;
+        self.ssh_listener()?;
+        for pattern in &self.ssh.accept_env {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Err(SettingsError::value(
+                    "ssh.accept_env",
+                    format!("`{pattern}` is no name of an environment variable, nor one with `*` at its end"),
+                ));
+            }
+        }
+        within("ssh.pre_auth_deadline_s", self.ssh.pre_auth_deadline_s, 1..=600)?;
+        within("ssh.keep_output_kib", self.ssh.keep_output_kib, 0..=1_048_576)?;
+        within("ssh.keep_input_kib", self.ssh.keep_input_kib, 0..=1_048_576)?;
+        within("ssh.keep_recording_mib", self.ssh.keep_recording_mib, 0..=4096)?;
+        within("ssh.keepalive_s", self.ssh.keepalive_s, 0..=86_400)?;
+        within("ssh.reuse_s", self.ssh.reuse_s, 0..=3600)?;
         pair("postgres", self.postgres.cert.as_deref(), self.postgres.key.as_deref())?;
         pair("web", self.web.cert.as_deref(), self.web.key.as_deref())?;
         within("postgres.pre_auth_deadline_s", self.postgres.pre_auth_deadline_s, 1..=600)?;
         within("journal.segment_mib", self.journal.segment_mib, 1..=1024)?;
+        if self.trail_log.url.is_some() && self.trail_log.nodes.is_some() {
+            return Err(SettingsError::value(
+                "trail_log.nodes",
+                "a node whose checkpoints go into another's trail log (trail_log.url) keeps none for others",
+            ));
+        }
+        within("sealer.heartbeat_s", self.sealer.heartbeat_s, 1..=86_400)?;
         within("limits.connections", self.limits.connections.into(), 1..=1_000_000)?;
         within("limits.api_connections", self.limits.api_connections.into(), 1..=100_000)?;
         within("workers.threads", self.workers.threads.unwrap_or(1).into(), 1..=1024)?;
-        within("workers.shutdown_grace_s", self.workers.shutdown_grace_s, 0..=3600)
+        within("workers.shutdown_grace_s", self.workers.shutdown_grace_s, 0..=3600)?;
+        within("review.hold_for_s", self.review.hold_for_s, 1..=3600)?;
+        within("review.hold_for_in_transaction_s", self.review.hold_for_in_transaction_s, 1..=3600)?;
+        within("review.open_for_s", self.review.open_for_s, 1..=604_800)?;
+        within("review.grant_for_s", self.review.grant_for_s, 1..=86_400)?;
+        if let Some(address) = &self.review.address
+            && !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme))
+        {
+            return Err(SettingsError::value(
+                "review.address",
+                "write it as https://gateway.example".to_owned(),
+            ));
+        }
+        for (name, webhook) in &self.review.webhook {
+            if webhook.format == WebhookFormat::Json && webhook.secret.is_none() {
+                return Err(SettingsError::value(
+                    &format!("review.webhook.{name}.secret"),
+                    "a webhook of the format json is signed, so it needs a secret: env:NAME or file:PATH"
+                        .to_owned(),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Where the node key is.
@@ -63,6 +117,19 @@ impl Settings {
     pub fn key_source(&self, data: &Path) -> KeySource {
         let elsewhere = self.node.key.as_deref().and_then(|text| text.parse().ok());
         elsewhere.unwrap_or_else(|| KeySource::Own(data.join("node.key")))
+    }
+
+    /// Whether a process of its own seals.
+    #[must_use]
+    pub fn sealed_elsewhere(&self) -> bool {
+        self.sealer.run == SealerRun::External
+    }
+
+    /// Whether anybody may fetch the log.
+    #[must_use]
+    pub fn log_is_public(&self) -> bool {
+        let on_loopback = || self.web_listener().is_ok_and(|listener| listener.address.ip().is_loopback());
+        self.web.public_log.unwrap_or_else(on_loopback)
     }
 
     /// The listener for PostgreSQL clients.
@@ -88,6 +155,15 @@ impl Settings {
             ));
         }
         Ok(Listener { address, protection })
+    }
+
+    /// The listener for SSH clients. The protocol protects itself, so it may stand on any address.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if it is no address.
+    pub fn ssh_listener(&self) -> Result<Listener, SettingsError> {
+        let address = address("ssh.listen", &self.ssh.listen)?;
+        Ok(Listener { address, protection: Protection::Plain })
     }
 
     /// The listener for the API.

@@ -86,6 +86,10 @@ impl Settings {
             &mut self.postgres.key,
             &mut self.web.cert,
             &mut self.web.key,
+            &mut self.witness.policy,
+            &mut self.witness.ca,
+            &mut self.trail_log.ca,
+            &mut self.trail_log.nodes,
         ];
         for file in files.into_iter().flatten() {
             *file = base.join(&*file);

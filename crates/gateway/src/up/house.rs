@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::control::{Control, NodeInfo, Parts};
+use api::control::{Control, LogAccess, NodeInfo, Parts};
 use api::types::Addresses;
 use identity::scram::Decoy;
-use serde::{Deserialize, Serialize};
-use session::{Durability, Gatehouse, Level};
+use ledger::VerifierKey;
+use review::Pace;
+use session::{Durability, Gatehouse, Level, ReviewSettings};
 use store::{ControlStore, NodeKey, SqliteStore};
 use tokio::sync::watch;
 use trail::Trail;
-use vocabulary::{NodeId, Timestamp};
+use vocabulary::Timestamp;
 
 use crate::cli::Failure;
 use crate::data::DataDir;
-use crate::probe::PostgresProber;
+use crate::keys;
+use crate::node::NodeIdentity;
+use crate::probe::Probers;
 use crate::settings::{self, Settings};
 
 /// Separates the trail's use of the node key from the store's.
@@ -36,14 +39,6 @@ pub struct House {
     node: NodeIdentity,
     started_at: Timestamp,
     data: String,
-}
-
-/// Who the node is; made at the first start, in `DATA/node.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct NodeIdentity {
-    id: NodeId,
-    /// The log's name for the world. It stands in every checkpoint, so it never changes.
-    origin: String,
 }
 
 impl House {
@@ -86,21 +81,54 @@ impl House {
         self.trail.start_sealer().map_err(|error| Failure::from_error(&error))
     }
 
+    /// Sets how reviews are held, and puts back those of earlier runs.
+    fn reviews(&self, control: &Control, addresses: &Addresses, settings: &Settings) -> Result<(), Failure> {
+        let wanted = &settings.review;
+        let own = addresses.web.as_ref().map(|web| {
+            let scheme = if addresses.web_tls { "https" } else { "http" };
+            match &addresses.host {
+                Some(host) => format!(
+                    "{scheme}://{host}{}",
+                    web.rsplit_once(':').map_or(String::new(), |(_, port)| format!(":{port}"))
+                ),
+                None => format!("{scheme}://{web}"),
+            }
+        });
+        let address = wanted.address.clone().or(own);
+        let configured = ReviewSettings {
+            hold_for: Duration::from_secs(wanted.hold_for_s),
+            hold_for_in_transaction: Duration::from_secs(wanted.hold_for_in_transaction_s),
+            pace: Pace {
+                open_for: Duration::from_secs(wanted.open_for_s),
+                grant_for: Duration::from_secs(wanted.grant_for_s),
+            },
+            address: address.map(|address| address.trim_end_matches('/').to_owned()),
+            operator_approves: wanted.operator_approves,
+        };
+        self.gatehouse
+            .desk()
+            .configure(configured)
+            .map_err(|_| Failure::new("a session came before the gateway was ready", "please report this"))?;
+        control.restore_reviews().map_err(Failure::from)
+    }
+
     /// What the API works on.
     pub fn control(
         &self,
         addresses: &Addresses,
         settings: &Settings,
+        ssh_keys: Arc<ssh::GatewayKeys>,
         stop: watch::Receiver<bool>,
     ) -> Result<Control, Failure> {
         let store = self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let store = store.ok_or_else(|| Failure::new("the control store is in use", "please report this"))?;
-        Ok(Control::new(Parts {
+        let control = Control::new(Parts {
             gatehouse: Arc::clone(&self.gatehouse),
             decoy: self.decoy.clone(),
             trail: Arc::clone(&self.trail),
             store,
-            prober: Box::new(PostgresProber),
+            prober: Box::new(Probers),
+            ssh: Some(Box::new(crate::probe::Authority(ssh_keys))),
             node: NodeInfo {
                 id: self.node.id,
                 name: settings.node_name().to_owned(),
@@ -108,9 +136,28 @@ impl House {
                 started_at: self.started_at,
                 data: self.data.clone(),
                 addresses: addresses.clone(),
+                log: LogAccess {
+                    public: settings.log_is_public(),
+                    witnessed: settings.witness.policy.is_some(),
+                    trail_elsewhere: settings.trail_log.url.is_some(),
+                    trail_nodes: trail_nodes(settings)?,
+                },
             },
+            webhooks: settings.review.webhook.keys().cloned().collect(),
             stop,
-        }))
+        });
+        self.reviews(&control, addresses, settings)?;
+        Ok(control)
+    }
+
+    /// The log's name for the world.
+    pub fn origin(&self) -> &str {
+        &self.node.origin
+    }
+
+    /// The trail itself.
+    pub const fn trail(&self) -> &Arc<Trail> {
+        &self.trail
     }
 
     /// Seals and closes the trail.
@@ -119,29 +166,12 @@ impl House {
     }
 }
 
-impl NodeIdentity {
-    fn of(data: &DataDir, settings: &Settings) -> Result<Self, Failure> {
-        let path = data.path().join("node.json");
-        match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                Failure::new(
-                    format!("{} is damaged: {error}", path.display()),
-                    "put a backup of it in its place",
-                )
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut random = [0u8; 10];
-                aws_lc_rs::rand::fill(&mut random)
-                    .map_err(|_| Failure::new("the system has no random numbers to give", "try again"))?;
-                let id = NodeId::from_parts(Timestamp::now().unix_ms(), random);
-                let node = Self { id, origin: format!("{}/{id}", settings.node_name()) };
-                let text = serde_json::to_vec_pretty(&node).unwrap_or_default();
-                data.replace("node.json", &text).map_err(|error| Failure::file("write", &path, &error))?;
-                Ok(node)
-            }
-            Err(error) => Err(Failure::file("read", &path, &error)),
-        }
-    }
+/// The nodes whose checkpoints the trail log here takes.
+fn trail_nodes(settings: &Settings) -> Result<Vec<VerifierKey>, Failure> {
+    let Some(path) = &settings.trail_log.nodes else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|vkey| VerifierKey::parse(vkey).map_err(|error| Failure::from_error(&error))).collect()
 }
 
 fn trail_settings(
@@ -149,9 +179,11 @@ fn trail_settings(
     key: &NodeKey,
     settings: &Settings,
 ) -> Result<trail::Settings, Failure> {
-    let keys = vault_keys(key)?;
+    let keys = keys::ring(vault_keys(key)?, &settings.vault)?;
     let mut wanted = trail::Settings::new(node.id, node.origin.clone(), keys);
     wanted.journal.segment_bytes = settings.journal.segment_mib << 20;
+    wanted.retention = settings.retention.to_trail().map_err(|error| Failure::from_error(&error))?;
+    wanted.sealed_elsewhere = settings.sealed_elsewhere();
     Ok(wanted)
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::serve::{Listener, serve as serve_api};
-use api::types::Addresses;
+use api::types::{Addresses, SshHostKeys};
 use axum::Router;
 use identity::scram::Decoy;
 use rustls::ServerConfig;
@@ -28,10 +28,13 @@ const BACKLOG: i32 = 4096;
 /// Every socket of a gateway, open.
 pub struct Sockets {
     pub postgres: TcpListener,
+    pub ssh: TcpListener,
     pub web: TcpListener,
     pub control: UnixListener,
     pub addresses: Addresses,
     pub postgres_listener: Arc<ListenerSettings>,
+    pub ssh_listener: Arc<ListenerSettings>,
+    pub ssh_keys: Arc<ssh::GatewayKeys>,
     pub web_tls: Option<Arc<ServerConfig>>,
 }
 
@@ -40,10 +43,15 @@ impl Sockets {
     pub fn open(data: &DataDir, settings: &Settings, decoy: Decoy) -> Result<Self, Failure> {
         let unusable = |error: SettingsError| Failure::new(error.to_string(), error.advice());
         let postgres_plan = settings.postgres_listener().map_err(unusable)?;
+        let ssh_plan = settings.ssh_listener().map_err(unusable)?;
         let web_plan = settings.web_listener().map_err(unusable)?;
         let (postgres, postgres_at) = bind("postgres", &postgres_plan)?;
+        let (ssh, ssh_at) = bind("ssh", &ssh_plan)?;
         let (web, web_at) = bind("web", &web_plan)?;
-        let mut certificates = Certificates::new(data.path(), settings, &[postgres_at.ip(), web_at.ip()]);
+        let mut certificates =
+            Certificates::new(data.path(), settings, &[postgres_at.ip(), ssh_at.ip(), web_at.ip()]);
+        let ssh_keys = ssh::GatewayKeys::open(&data.path().join("ssh"), &certificates.hosts)
+            .map_err(|error| Failure::from_error(&error))?;
         let postgres_files = settings.postgres.cert.as_deref().zip(settings.postgres.key.as_deref());
         let web_files = settings.web.cert.as_deref().zip(settings.web.key.as_deref());
         let tls = match postgres_plan.protection {
@@ -62,6 +70,8 @@ impl Sockets {
         let addresses = Addresses {
             host: settings.node.hosts.first().cloned(),
             postgres: Some(postgres_at.to_string()),
+            ssh: Some(ssh_at.to_string()),
+            ssh_keys: Some(SshHostKeys { authority: ssh_keys.authority_line(), host: ssh_keys.host_line() }),
             web: Some(web_at.to_string()),
             control: Some(data::control_socket(data.path()).display().to_string()),
             ca_file,
@@ -76,9 +86,26 @@ impl Sockets {
                 PostgresAuth::Cleartext => PasswordExchange::Cleartext,
             },
             pre_auth_deadline: Duration::from_secs(settings.postgres.pre_auth_deadline_s),
+            decoy: decoy.clone(),
+        });
+        let ssh_listener = Arc::new(ListenerSettings {
+            tls: None,
+            require_tls: false,
+            password: PasswordExchange::Cleartext,
+            pre_auth_deadline: Duration::from_secs(settings.ssh.pre_auth_deadline_s),
             decoy,
         });
-        Ok(Self { postgres, web, control, addresses, postgres_listener, web_tls })
+        Ok(Self {
+            postgres,
+            ssh,
+            web,
+            control,
+            addresses,
+            postgres_listener,
+            ssh_listener,
+            ssh_keys: Arc::new(ssh_keys),
+            web_tls,
+        })
     }
 }
 

@@ -78,6 +78,20 @@ impl Reader {
         Ok(self.cursor.frames())
     }
 
+    /// As [`next_batch`](Self::next_batch), none after `limit`: for who is told otherwise up to where frames are synced.
+    /// None if all up to `limit` were handed out.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch); a frame up to `limit` that is not there is damage.
+    pub fn next_batch_until(&mut self, limit: Position) -> Result<Frames<'_>, ReadError> {
+        if limit < self.position() {
+            self.cursor.clear();
+        } else {
+            self.cursor.read(Some(limit.0))?;
+        }
+        Ok(self.cursor.frames())
+    }
+
     /// The highest position that the frames read so far say to be synced.
     #[must_use]
     pub fn durable(&self) -> Position {
@@ -88,6 +102,30 @@ impl Reader {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.cursor.wanted)
+    }
+
+    /// Where the journal ends in bytes that are no frame, once [`next_batch`](Self::next_batch) finds no more: the file, and
+    /// where in it the next frame should begin. `None` if only zeroes follow. It is a frame that is being written just now,
+    /// one whose writing was cut short, or damage; a second look a little later tells the first from the others.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn rest(&self) -> Result<Option<(PathBuf, u64)>, ReadError> {
+        let Some(segment) = &self.cursor.segment else { return Ok(None) };
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut offset = segment.offset;
+        loop {
+            let read =
+                read_full(&*segment.file, &mut chunk, offset).map_err(failed("read", &segment.path))?;
+            let bytes = chunk.get(..read).unwrap_or_default();
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(Some((segment.path.clone(), segment.offset)));
+            }
+            if read < CHUNK_BYTES {
+                return Ok(None);
+            }
+            offset += read as u64;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    format::{SEGMENT_HEADER_BYTES, SegmentHeader},
+    format::SegmentHeader,
     storage::{Storage, StorageFile},
 };
 
@@ -15,7 +15,10 @@ pub(crate) const LOCK_NAME: &str = "lock";
 const SEGMENT_SUFFIX: &str = ".journal";
 const SPARE_SUFFIX: &str = ".spare";
 const SEQUENCE_DIGITS: usize = 20;
-static ZEROES: [u8; 256 * 1024] = [0; 256 * 1024];
+/// One page of the page cache. Written in larger pieces, the kernel keeps the file in large folios, and then each
+/// small append walks all blocks of its folio: 2 µs instead of 0.5 µs on ext4 (decision 34).
+const FILL_BYTES: usize = 4096;
+static ZEROES: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
 /// Where the segment stands whose first frame is `first`.
 pub(crate) fn segment_path(dir: &Path, first: u64) -> PathBuf {
@@ -72,7 +75,7 @@ pub(crate) fn prepare_spare(storage: &dyn Storage, dir: &Path, capacity: u64) ->
 
 /// Written out and not only reserved: a reserved block costs a metadata commit in each later fdatasync.
 fn zero_fill(file: &dyn StorageFile, capacity: u64) -> io::Result<()> {
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    let mut offset = 0;
     while offset < capacity {
         let left = usize::try_from(capacity - offset).unwrap_or(usize::MAX).min(ZEROES.len());
         write_all(file, ZEROES.get(..left).unwrap_or(&ZEROES), offset)?;

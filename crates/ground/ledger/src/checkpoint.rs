@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Hash, Note, NoteError, Signer, VerifierKey, tile::parse_decimal};
+use crate::{Hash, Note, NoteError, NoteSignature, Signer, VerifierKey, tile::parse_decimal};
 
 /// What is wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,13 @@ impl Checkpoint {
             return Err(CheckpointError::WrongOrigin { found, expected: origin.to_owned() });
         }
         Ok(checkpoint)
+    }
+
+    /// The same checkpoint with more signature lines, none of them verified.
+    #[must_use]
+    pub fn with_signatures(mut self, lines: impl IntoIterator<Item = NoteSignature>) -> Self {
+        lines.into_iter().for_each(|line| self.note.add(line));
+        self
     }
 
     /// Origin, size and root.

@@ -40,6 +40,16 @@ impl Hash {
     pub fn from_base64(text: &str) -> Option<Self> {
         Self::from_slice(&BASE64_STANDARD.decode(text).ok()?)
     }
+
+    /// 64 lower-case hexadecimal digits.
+    pub(crate) fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(2 * HASH_BYTES), |mut text, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+            }
+            text
+        })
+    }
 }
 
 impl fmt::Display for Hash {

@@ -278,6 +278,13 @@ impl Ed25519Signer {
         let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
         let der = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).map_err(|_| malformed())?);
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| malformed())?;
+        // A changed bit in what stands around the key would be read over.
+        let is_exact = [pair.to_pkcs8v1(), pair.to_pkcs8()]
+            .iter()
+            .any(|form| form.as_ref().is_ok_and(|form| form.as_ref() == der.as_slice()));
+        if !is_exact {
+            return Err(malformed());
+        }
         Self::from_pair(name, KeyKind::Ed25519, pair)
     }
 

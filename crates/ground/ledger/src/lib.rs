@@ -12,10 +12,13 @@ mod hash;
 mod history;
 mod key;
 mod note;
+mod policy;
 mod reader;
 mod storage;
 mod tlog_proof;
 mod verify;
+mod witness;
+mod witnessed;
 mod writer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, TreeHead};
@@ -27,10 +30,15 @@ pub use key::{
     is_valid_key_name,
 };
 pub use note::{MAX_NOTE_BYTES, MAX_SIGNATURES, Note, NoteError, NoteSignature};
+pub use policy::{PolicyError, PolicyLog, PolicyWitness, WitnessPolicy};
 pub use reader::{Entries, LedgerReader, Snapshot};
 pub use storage::{FileSystem, Storage};
 pub use tile::{MAX_ENTRY_BYTES, TILE_WIDTH, Tile, TileKind};
 pub use tlog_proof::{TlogProof, TlogProofError};
 pub use tree::{CompactRange, ProofError, verify_consistency, verify_inclusion, verify_inclusion_hash};
 pub use verify::{Report, VerifyError, verify_all};
+pub use witness::{
+    AddCheckpoint, MAX_PROOF_LINES, Refusal, SIZE_CONTENT_TYPE, Witness, WitnessError, parse_cosignatures,
+};
+pub use witnessed::WITNESSED_FILE;
 pub use writer::{CHECKPOINT_FILE, Ledger, Options};

@@ -34,6 +34,12 @@ impl LedgerReader {
         Self { shared: Arc::new(Shared { dir: dir.to_owned(), key }) }
     }
 
+    /// The ledger's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
     /// The key the ledger must be signed with.
     #[must_use]
     pub fn verifier(&self) -> &VerifierKey {

@@ -44,7 +44,8 @@ pub struct Ledger {
     dir: PathBuf,
     signer: Box<dyn Signer>,
     storage: Box<dyn Storage>,
-    options: Options,
+    /// If full bundles are compressed.
+    compressor: Option<at_rest::Compressor>,
     /// Held for its lock.
     _lock: File,
     /// `None` after a failed write.
@@ -91,7 +92,9 @@ impl Ledger {
     ) -> Result<Self, Error> {
         storage.create_dir(dir).map_err(Error::storage("create", dir))?;
         let lock = lock(dir)?;
-        let mut ledger = Self { dir: dir.to_owned(), signer, storage, options, _lock: lock, state: None };
+        let compressor = options.compress_full_bundles.then(at_rest::Compressor::new).transpose();
+        let compressor = compressor.map_err(Error::storage("compress for", dir))?;
+        let mut ledger = Self { dir: dir.to_owned(), signer, storage, compressor, _lock: lock, state: None };
         ledger.recover()?;
         Ok(ledger)
     }
@@ -216,9 +219,9 @@ impl Ledger {
         let index_at = |kind| tile::count_of(kind, state.range.size()) / u64::from(TILE_WIDTH) - 1;
         let bundle = Tile::full(TileKind::Entries, index_at(TileKind::Entries));
         let bytes = std::mem::take(&mut state.bundle);
-        if self.options.compress_full_bundles {
+        if let Some(compressor) = &mut self.compressor {
             let file = at_rest::compressed_file(&bundle);
-            let compressed = at_rest::compress(&bytes).map_err(Error::storage("compress", &file))?;
+            let compressed = compressor.compress(&bytes).map_err(Error::storage("compress", &file))?;
             self.write_file(state, file, &compressed)?;
         } else {
             self.write_file(state, bundle.file(), &bytes)?;

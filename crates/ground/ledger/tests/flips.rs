@@ -156,6 +156,27 @@ fn a_missing_a_shortened_and_a_foreign_file_are_named() {
 }
 
 #[test]
+fn a_checkpoint_that_was_put_back_from_a_copy_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path());
+    fill(&mut ledger, 20, &[7]);
+    let path = dir.path().join("checkpoint");
+    let older = fs::read(&path).unwrap();
+    fill(&mut ledger, 40, &[]);
+    let newer = fs::read(&path).unwrap();
+    // What a crash between the record and its publication leaves: the next start publishes it.
+    fs::write(&path, &older).unwrap();
+    assert_eq!(faults(dir.path()), []);
+    fs::write(&path, newer).unwrap();
+    fill(&mut ledger, 60, &[]);
+    fs::write(&path, older).unwrap();
+    let found = faults(dir.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].file, Path::new("checkpoint"));
+    assert!(found[0].problem.contains("put back from a copy"), "{}", found[0]);
+}
+
+#[test]
 fn a_ledger_with_a_changed_right_edge_is_not_opened_and_the_file_is_named() {
     let dir = ledger(false);
     for (file, entry) in [

@@ -53,12 +53,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("memory        {:8} kB at most", peak_memory()?);
     let each = |bytes: u64| bytes as f64 / commands as f64;
     let (ledger, vault) = (sizes(&dir, "ledger")?, sizes(&dir, "vault")?);
+    let (plain_ledger, plain_vault) = uncompressed(&dir, ledger, vault)?;
     println!(
         "on disk       {:8.0} bytes per command: ledger {:.0}, vault {:.0} (journal before retiring: {:.0})",
         each(ledger + vault),
         each(ledger),
         each(vault),
         each(written)
+    );
+    println!(
+        "uncompressed  {:8.0} bytes per command: ledger {:.0}, vault {:.0}",
+        each(plain_ledger + plain_vault),
+        each(plain_ledger),
+        each(plain_vault)
     );
 
     let mut reader = Reader::open(&dir, Some(Arc::clone(&keys) as _))?;
@@ -76,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     trail.close(Duration::from_secs(60))?;
 
     let (begun, cpu) = (Instant::now(), cpu_time()?);
-    let report = verify(&dir, &VerifyOptions { vkey: None, keys: Some(keys) }, |_, _| {})?;
+    let report = verify(&dir, &VerifyOptions { keys: Some(keys), ..VerifyOptions::default() }, |_, _| {})?;
     let (wall, cpu) = (begun.elapsed(), cpu_time()?.saturating_sub(cpu));
     println!(
         "verify        {:8.0} entries/s, {:.2} µs of processor time per entry",
@@ -177,6 +184,34 @@ fn peak_memory() -> Result<u64, Box<dyn Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// What ledger and vault would take if nothing in them were compressed.
+fn uncompressed(data: &Path, ledger: u64, vault: u64) -> Result<(u64, u64), Box<dyn Error>> {
+    /// Sealed length, plain length, flags and nonce of a chunk, and its tag.
+    const HEADER: usize = 4 + 4 + 1 + 12;
+    const TAG: u64 = 16;
+    let bundles = sizes(data, "ledger/tile/entries")?;
+    let snapshot = trail::ledger_reader(data)?.snapshot()?;
+    let mut entries = 0;
+    for entry in snapshot.entries(0..snapshot.size()) {
+        entries += 2 + entry?.1.len() as u64;
+    }
+    let mut grown = 0;
+    for file in fs::read_dir(data.join("vault"))? {
+        let path = file?.path();
+        if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("payload-")) {
+            continue;
+        }
+        let bytes = fs::read(&path)?;
+        let mut rest = bytes.as_slice();
+        while let (Some(&sealed), Some(plain)) = (rest.first_chunk::<4>(), rest.get(4..8)) {
+            let (sealed, plain) = (u32::from_le_bytes(sealed), u32::from_le_bytes(plain.try_into()?));
+            grown += (u64::from(plain) + TAG).saturating_sub(u64::from(sealed));
+            rest = rest.get(HEADER + usize::try_from(sealed)?..).unwrap_or_default();
+        }
+    }
+    Ok((ledger - bundles + entries, vault + grown))
 }
 
 /// Bytes that the files below a directory take.

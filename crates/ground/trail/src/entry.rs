@@ -9,6 +9,8 @@ use vocabulary::{
     SessionId, Status, TargetId, TargetKind, Timestamp, Verdict,
 };
 
+use crate::CaptureField;
+
 /// One entry of the trail. What its kind has no place for, and what was erased, is `null`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Entry {
@@ -38,6 +40,10 @@ pub struct Entry {
     pub decision: Option<EntryDecision>,
     /// What came of it.
     pub outcome: Option<EntryOutcome>,
+    /// What was captured of the command, or of the session as a whole where it ends; the bytes are read one field at a
+    /// time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captured: Vec<EntryCaptured>,
     /// Details of what is not a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Value>,
@@ -170,6 +176,15 @@ pub struct EntryNotKept {
     pub bytes: u64,
     /// `sha256:` of the whole.
     pub digest: Option<String>,
+}
+
+/// Something captured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EntryCaptured {
+    /// What it is.
+    pub field: CaptureField,
+    /// How long it is, in bytes.
+    pub bytes: u64,
 }
 
 /// Where an entry is in the ledger.

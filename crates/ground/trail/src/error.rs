@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use vocabulary::{EntryId, SessionId};
 
-use crate::{RecordError, vault::VaultError};
+use crate::{CaptureField, RecordError, vault::VaultError};
 
 /// Failures of the trail.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum TrailError {
     /// The key that signs checkpoints could not be read, made or written.
     #[error("could not use the key that signs the trail's checkpoints")]
     Key(#[from] ledger::KeyError),
+    /// What lies beside a log as its verifier key is none.
+    #[error("{} is not the verifier key of a log; put back a copy of it, or give the key itself", path.display())]
+    VerifierKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ledger::KeyError,
+    },
     /// There is a ledger, but the key that signed it is gone.
     #[error("{} is gone, but the ledger that it signed is here; put a backup of it in its place", .0.display())]
     SigningKeyLost(PathBuf),
@@ -56,6 +64,20 @@ pub enum TrailError {
         /// Size of the ledger.
         size: u64,
     },
+    /// The journal is not the one that was sealed so far.
+    #[error(
+        "the journal in {} is not the one that was sealed so far: frame {next} comes next, but it had frames {oldest} to {first} when the gateway began; put the right journal back, or start the gateway once with sealer.run = \"inside\", which records the gap", dir.display()
+    )]
+    OtherJournal {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The frame to seal next.
+        next: journal::Position,
+        /// The oldest frame that it had.
+        oldest: journal::Position,
+        /// The frame that it went on with.
+        first: journal::Position,
+    },
     /// A leaf is not one that this release knows.
     #[error("entry {index} of the ledger could not be read: {reason}; run `trailgate trail verify`")]
     Leaf {
@@ -64,11 +86,40 @@ pub enum TrailError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A leaf of the trail log is not one.
+    #[error("leaf {index} of the trail log can't be used: {reason}; run `trailgate trail verify`")]
+    TrailLog {
+        /// Its index in the trail log.
+        index: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A proof that is none, or does not hold.
+    #[error("the proof does not hold: {0}")]
+    Proof(String),
     /// There is no such entry.
     #[error(
         "there is no entry {0}; `trailgate trail list` shows the newest ones, a command still under way is not among them"
     )]
     NoEntry(EntryId),
+    /// Nothing of that sort was captured.
+    #[error("entry {entry} has no {field}; `trailgate trail show {entry}` lists what it has")]
+    NothingCaptured {
+        /// The entry.
+        entry: EntryId,
+        /// What was asked for.
+        field: CaptureField,
+    },
+    /// What was captured can't be shown.
+    #[error("the {field} of entry {entry} can't be shown: {reason}")]
+    Closed {
+        /// The entry.
+        entry: EntryId,
+        /// What was asked for.
+        field: CaptureField,
+        /// Erased, sealed or missing.
+        reason: String,
+    },
     /// There is no such session.
     #[error(
         "there is no session {0} in the trail; `trailgate trail list --kind session.start` shows those that there are"
@@ -80,6 +131,12 @@ pub enum TrailError {
     /// Its key is gone already.
     #[error("session {0} has been erased before")]
     AlreadyErased(SessionId),
+    /// Its payloads must be kept.
+    #[error("session {0} is under a legal hold; `trailgate trail release {0}` ends that")]
+    OnHold(SessionId),
+    /// There is nothing to release.
+    #[error("session {0} is under no legal hold; `trailgate trail holds` lists those that are")]
+    NotOnHold(SessionId),
     /// The sealer has not caught up.
     #[error("the sealer has not caught up within {seconds} s: {behind} records are not sealed yet{}", reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default())]
     NotSealed {

@@ -30,6 +30,15 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether entries of a kind are wanted. Parts of what was captured belong to their command's entry, and are no entries
+    /// of their own unless somebody asks for them.
+    pub(crate) fn admits_kind(&self, code: u8) -> bool {
+        match self.kind {
+            Some(kind) => code == kind.code(),
+            None => code != Kind::Capture.code(),
+        }
+    }
+
     /// Whether a leaf can be of such an entry, as far as the leaf itself tells.
     pub(crate) fn admits_leaf(&self, leaf: &Leaf) -> bool {
         fn is<T: PartialEq + Copy>(wanted: Option<T>, found: Option<T>) -> bool {

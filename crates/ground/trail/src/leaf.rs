@@ -5,14 +5,17 @@
 //! payload, to which the leaf only holds commitments.
 
 mod cbor;
+mod sqlstate;
 pub(crate) mod verb;
 
 use vocabulary::{
-    Class, CredentialId, EntryId, Kind, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, SessionId,
-    Status, TargetId, TargetKind, Timestamp, Verdict,
+    Class, CredentialId, EntryId, Kind, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy, ReviewId,
+    SessionId, Status, TargetId, TargetKind, Timestamp, Verdict,
 };
 
 use crate::EndReason;
+
+pub use sqlstate::SqlState;
 
 /// The version of the format that is written and read here.
 pub(crate) const VERSION: u8 = 1;
@@ -21,25 +24,6 @@ pub(crate) const VERSION: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LeafError(pub(crate) String);
-
-/// A SQLSTATE: five of `0`-`9` and `A`-`Z`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SqlState([u8; 5]);
-
-impl SqlState {
-    /// `None` if the code is not a SQLSTATE.
-    #[must_use]
-    pub fn new(code: &str) -> Option<Self> {
-        let code: [u8; 5] = code.as_bytes().try_into().ok()?;
-        code.iter().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()).then_some(Self(code))
-    }
-
-    /// The code as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
 
 /// A commitment to one payload field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +45,8 @@ pub struct CommandLeaf {
     pub effect: Verdict,
     /// The policy in force.
     pub policy_hash: PolicyHash,
+    /// The review that it hung on.
+    pub review: Option<ReviewId>,
 }
 
 /// What came of a command: leaves of kind `command`.
@@ -78,7 +64,7 @@ pub struct OutcomeLeaf {
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
-    /// SQLSTATE, if the code is one.
+    /// SQLSTATE, if the code is one that is known.
     pub code: Option<SqlState>,
     /// Exit status.
     pub exit: Option<i32>,
@@ -114,6 +100,39 @@ pub struct EndLeaf {
     pub reason: EndReason,
 }
 
+/// What was captured of one field. It is either whole in the entry's own payload, or whole in parts before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CapturedLeaf {
+    /// Code of the field.
+    pub field: u8,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// How many parts it has, and the index of the last one's leaf; `None` if it is in the entry's own payload.
+    pub parts: Option<(u64, u64)>,
+}
+
+/// Leaves of kind `capture`: one part of what was captured of a command. They have the command's own number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartLeaf {
+    /// Code of the field.
+    pub field: u8,
+    /// Which part, from 1.
+    pub number: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Index of the leaf of the part before, but for the first.
+    pub previous: Option<u64>,
+}
+
+/// The key slot of the vault that an entry's payload is sealed under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotLeaf {
+    /// Its number.
+    pub number: u32,
+    /// If the entry is the first under it: what the slot says, as the SHA-256 of it.
+    pub begun: Option<[u8; 32]>,
+}
+
 /// One entry as the ledger holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Leaf {
@@ -135,6 +154,16 @@ pub struct Leaf {
     pub end: Option<EndLeaf>,
     /// The session that an event is about: the erased one.
     pub subject: Option<SessionId>,
+    /// What was captured of the command, or of the session as a whole where it ends, by rising field code.
+    pub captures: Vec<CapturedLeaf>,
+    /// For a part of what was captured.
+    pub part: Option<PartLeaf>,
+    /// For an erasure: the slots of the vault whose keys it destroys, rising.
+    pub erased: Vec<u32>,
+    /// Whether its subject is put under a legal hold, or released.
+    pub hold: Option<bool>,
+    /// Where its key lies: known once it is sealed.
+    pub slot: Option<SlotLeaf>,
     /// What the payload is committed to, by rising field code.
     pub commitments: Vec<Commitment>,
 }
@@ -153,6 +182,11 @@ impl Leaf {
             start: None,
             end: None,
             subject: None,
+            captures: Vec::new(),
+            part: None,
+            erased: Vec::new(),
+            hold: None,
+            slot: None,
             commitments: Vec::new(),
         }
     }
@@ -171,11 +205,8 @@ impl Leaf {
     }
 
     /// Appends the leaf's bytes.
-    ///
-    /// # Errors
-    /// [`LeafError`]: does not happen, memory takes everything.
-    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), LeafError> {
-        cbor::encode(self, bytes).map_err(|error| LeafError(error.to_string()))
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        cbor::encode(self, bytes);
     }
 
     /// Reads a leaf. Anything but the one canonical form is refused.
@@ -195,6 +226,9 @@ pub(crate) const fn proven_code(proven_by: ProvenBy) -> u8 {
         ProvenBy::TokenInTls => 3,
         ProvenBy::Bearer => 4,
         ProvenBy::ControlSocket => 5,
+        ProvenBy::SshKey => 6,
+        ProvenBy::SshCertificate => 7,
+        ProvenBy::TokenInSsh => 8,
     }
 }
 
@@ -205,6 +239,9 @@ pub(crate) const fn proven_from_code(code: u8) -> Option<ProvenBy> {
         3 => Some(ProvenBy::TokenInTls),
         4 => Some(ProvenBy::Bearer),
         5 => Some(ProvenBy::ControlSocket),
+        6 => Some(ProvenBy::SshKey),
+        7 => Some(ProvenBy::SshCertificate),
+        8 => Some(ProvenBy::TokenInSsh),
         _ => None,
     }
 }
@@ -218,11 +255,8 @@ const fn principal_kind_from_code(code: u8) -> Option<PrincipalKind> {
     }
 }
 
-const fn target_kind_from_code(code: u8) -> Option<TargetKind> {
-    match code {
-        1 => Some(TargetKind::Postgres),
-        _ => None,
-    }
+fn target_kind_from_code(code: u8) -> Option<TargetKind> {
+    TargetKind::from_code(code)
 }
 
 #[cfg(test)]

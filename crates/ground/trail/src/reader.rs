@@ -1,5 +1,6 @@
 //! Reading the trail: newest first, one entry, or as it grows. Works on the files alone, whether or not a gateway runs.
 
+mod captured;
 mod sessions;
 mod view;
 
@@ -10,16 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ledger::{LedgerReader, Snapshot};
+use ledger::{Checkpoint, LedgerReader, Snapshot, TlogProof};
 use vocabulary::{EntryId, Kind, Timestamp};
 
 use crate::{
-    Entry, Filter, TrailError,
+    CaptureField, Entry, Filter, TrailError, TrailLeaf,
     layout::Layout,
     leaf::Leaf,
-    vault::{INDEX_RECORD_BYTES, IndexRecord, KeyWrap, VaultReader, numbered_keys_of},
+    proof::{self, Link},
+    vault::{Fields, INDEX_RECORD_BYTES, IndexRecord, KeyWrap, VaultReader, numbered_keys_of},
 };
-use sessions::Sessions;
+pub use captured::Captured;
+use sessions::{Payload, Sessions};
 
 /// Leaves looked at together: those of one bundle.
 const BLOCK: u64 = 256;
@@ -117,27 +120,76 @@ impl Reader {
     pub fn show(&mut self, id: EntryId) -> Result<Entry, TrailError> {
         let vault_dir = self.layout.vault();
         let open = self.refresh()?;
-        let keys = numbered_keys_of(&vault_dir, id.session)?;
-        let is_of_session = |slot: u32| keys.iter().any(|(number, _)| *number == slot);
-        let mut announced = None;
-        let mut first = keys.iter().filter_map(|(_, key)| key.start).min().unwrap_or(0);
-        while !keys.is_empty() && first < open.snapshot.size() {
-            let count = (BLOCK * 16).min(open.snapshot.size() - first);
-            for (index, record) in open.index(first, count)? {
-                if record.seq != id.seq || !is_of_session(record.slot) {
-                    continue;
-                }
-                if record.kind != Kind::CommandStarted.code() {
-                    return open.entry(index, &open.leaf(index)?, &record);
-                }
-                announced = Some((index, record));
+        let found = open.find(&vault_dir, id)?;
+        let mut entry = open.entry(found.index, &found.leaf, &found.record)?;
+        if found.leaf.kind == Kind::CommandStarted {
+            entry.captured = open.captured_so_far(&found)?;
+        }
+        Ok(entry)
+    }
+
+    /// What was captured of an entry, a piece at a time. Of a command still under way, what was so far.
+    ///
+    /// # Errors
+    /// [`TrailError::NoEntry`], [`TrailError::NothingCaptured`].
+    pub fn captured(&mut self, id: EntryId, field: CaptureField) -> Result<Captured<'_>, TrailError> {
+        let vault_dir = self.layout.vault();
+        let open = self.refresh()?;
+        let found = open.find(&vault_dir, id)?;
+        Captured::of(open, &found, field)
+    }
+
+    /// The proof of one entry, for a third party: its leaf, what it commits to (if `with_payload`, and it can be opened), and,
+    /// if this node keeps a trail log or has its receipt, that the node's checkpoint stands there. The checkpoint is the
+    /// latest that witnesses have cosigned, if that one covers the entry.
+    ///
+    /// # Errors
+    /// [`TrailError::NoEntry`]: there is none, or it is not finished yet.
+    pub fn prove(&mut self, id: EntryId, with_payload: bool) -> Result<TlogProof, TrailError> {
+        let vault_dir = self.layout.vault();
+        let witnessed = self.ledger.witnessed()?;
+        let open = self.refresh()?;
+        let Found { index, leaf, record, .. } = open.find(&vault_dir, id)?;
+        let bytes = open.snapshot.entry(index)?;
+        let session = open.sessions.find(record.slot, &open.snapshot, &mut open.vault)?;
+        let fields = match session.open_payload(&leaf, &record, &mut open.vault) {
+            Payload::Open(fields) if with_payload => fields,
+            Payload::Open(_) | Payload::Closed(_) => Fields::default(),
+        };
+        let newest = open.snapshot.clone();
+        let (snapshot, link) = self.checkpoint_for(index, newest, witnessed)?;
+        proof::make(&snapshot, self.ledger.verifier(), index, &bytes, &fields, link)
+    }
+
+    /// The checkpoint under which to prove the entry at `index`, and where it stands in a trail log.
+    fn checkpoint_for(
+        &self,
+        index: u64,
+        newest: Snapshot,
+        witnessed: Option<Checkpoint>,
+    ) -> Result<(Snapshot, Option<Link>), TrailError> {
+        let covers =
+            |checkpoint: &Checkpoint| checkpoint.size() > index && checkpoint.size() <= newest.size();
+        if let Some(receipt) = trail_receipt(&self.layout)?
+            && let Ok(TrailLeaf::Checkpoint(checkpoint)) = TrailLeaf::parse(receipt.leaf.as_bytes())
+            && covers(&checkpoint)
+        {
+            return Ok((self.ledger.snapshot_at(checkpoint), Some(receipt)));
+        }
+        if self.layout.trail_log().join("checkpoint").exists() {
+            let trail_log = crate::trail_log_reader(self.layout.data())?;
+            // The newest leaf of this node that covers the entry.
+            let latest = newest_in(&trail_log, self.ledger.verifier().name())?;
+            if let Some(checkpoint) = latest.filter(|checkpoint| covers(checkpoint)) {
+                let link = proof::link(&trail_log, &checkpoint)?;
+                let cosigned = witnessed.filter(|witnessed| witnessed.head() == checkpoint.head());
+                return Ok((self.ledger.snapshot_at(cosigned.unwrap_or(checkpoint)), link));
             }
-            first += count;
         }
-        match announced {
-            Some((index, record)) => open.entry(index, &open.leaf(index)?, &record),
-            None => Err(TrailError::NoEntry(id)),
-        }
+        Ok(match witnessed.filter(covers) {
+            Some(witnessed) => (self.ledger.snapshot_at(witnessed), None),
+            None => (newest, None),
+        })
     }
 
     /// Waits for entries from leaf `from` on, and gives those that the filter wants, oldest first, with the leaf to go on
@@ -167,7 +219,8 @@ impl Reader {
         let open = self.refresh()?;
         let end = open.snapshot.size().min(from.saturating_add(MOST));
         let mut entries = Vec::new();
-        for (index, leaf, record) in open.candidates(from, end, |_| true, filter)? {
+        let wants_record = |record: &IndexRecord| filter.admits_kind(record.kind);
+        for (index, leaf, record) in open.candidates(from, end, wants_record, filter)? {
             let entry = open.entry(index, &leaf, &record)?;
             if filter.admits(&entry) {
                 entries.push(entry);
@@ -175,6 +228,15 @@ impl Reader {
         }
         Ok((entries, end))
     }
+}
+
+/// An entry that was looked for.
+struct Found {
+    index: u64,
+    leaf: Leaf,
+    record: IndexRecord,
+    /// Of a command that is not over: index and record of what was captured so far.
+    parts: Vec<(u64, IndexRecord)>,
 }
 
 /// A leaf that the filter may want, with its place and its index record.
@@ -186,7 +248,8 @@ impl Open {
         let wanted = usize::try_from(count).unwrap_or(usize::MAX);
         let bytes = self.vault.index_bytes(first, wanted)?;
         let (records, _) = bytes.as_chunks::<INDEX_RECORD_BYTES>();
-        let damaged = |leaf| self.vault.damaged_index(leaf, "the index record is not valid");
+        let damaged =
+            |leaf| VaultReader::damaged_index(self.vault.dir(), leaf, "the index record is not valid");
         let mut index = Vec::with_capacity(wanted);
         for (leaf, record) in (first..).zip(records) {
             index.push((leaf, IndexRecord::decode(record).ok_or_else(|| damaged(leaf))?));
@@ -225,6 +288,34 @@ impl Open {
         Ok(found)
     }
 
+    /// The entry of an id, with the parts of what was captured so far if it is not over.
+    fn find(&self, vault: &Path, id: EntryId) -> Result<Found, TrailError> {
+        let keys = numbered_keys_of(vault, id.session)?;
+        let is_of_session = |slot: u32| keys.iter().any(|(number, _)| *number == slot);
+        let mut announced = None;
+        let mut parts = Vec::new();
+        let mut first = keys.iter().filter_map(|(_, key)| key.start).min().unwrap_or(0);
+        while !keys.is_empty() && first < self.snapshot.size() {
+            let count = (BLOCK * 16).min(self.snapshot.size() - first);
+            for (index, record) in self.index(first, count)? {
+                if record.seq != id.seq || !is_of_session(record.slot) {
+                    continue;
+                }
+                match Kind::from_code(record.kind) {
+                    Some(Kind::CommandStarted) => announced = Some((index, record)),
+                    Some(Kind::Capture) => parts.push((index, record)),
+                    _ => {
+                        let leaf = self.leaf(index)?;
+                        return Ok(Found { index, leaf, record, parts: Vec::new() });
+                    }
+                }
+            }
+            first += count;
+        }
+        let (index, record) = announced.ok_or(TrailError::NoEntry(id))?;
+        Ok(Found { index, leaf: self.leaf(index)?, record, parts })
+    }
+
     fn leaf(&self, index: u64) -> Result<Leaf, TrailError> {
         decode(index, &self.snapshot.entry(index)?)
     }
@@ -234,6 +325,36 @@ impl Open {
         let payload = session.open_payload(leaf, record, &mut self.vault);
         let log = self.snapshot.checkpoint().origin();
         Ok(view::entry(leaf, index, log, &session, payload))
+    }
+}
+
+/// The latest checkpoint of a node in a trail log, as far as its latest cosigned checkpoint covers one.
+fn newest_in(trail_log: &LedgerReader, origin: &str) -> Result<Option<Checkpoint>, TrailError> {
+    /// Leaves looked at, from the newest.
+    const LOOK_BACK: u64 = 4096;
+    let snapshot = match trail_log.witnessed()? {
+        Some(witnessed) if witnessed.size() > 0 => trail_log.snapshot_at(witnessed),
+        _ => trail_log.snapshot()?,
+    };
+    for entry in snapshot.entries(snapshot.size().saturating_sub(LOOK_BACK)..snapshot.size()).rev() {
+        if let Ok(TrailLeaf::Checkpoint(checkpoint)) = TrailLeaf::parse(&entry?.1)
+            && checkpoint.origin() == origin
+        {
+            return Ok(Some(checkpoint));
+        }
+    }
+    Ok(None)
+}
+
+/// What a trail log elsewhere has confirmed, if there is one.
+pub(crate) fn trail_receipt(layout: &Layout) -> Result<Option<Link>, TrailError> {
+    let path = layout.receipt();
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| TrailError::Proof(format!("the trail log's receipt can't be read: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(TrailError::file("read", path)(error)),
     }
 }
 
@@ -265,11 +386,10 @@ impl Newest<'_> {
         let end = std::mem::replace(&mut self.end, start);
         let filter = self.filter;
         let earliest = filter.since.unwrap_or_default();
-        let kind = filter.kind.map(Kind::code);
         let newest = std::cell::Cell::new(0);
         let wants_record = |record: &IndexRecord| {
             newest.set(newest.get().max(record.ended_at));
-            kind.is_none_or(|kind| record.kind == kind)
+            filter.admits_kind(record.kind)
                 && self.slots.as_ref().is_none_or(|slots| slots.contains(&record.slot))
                 && record.ended_at >= earliest.0
         };

@@ -7,12 +7,19 @@
 //! The bytes are those of postcard. New variants and new kinds are only ever added at the end: a journal written by an
 //! older release must stay readable until it is sealed.
 
+mod capture;
+mod hot;
+mod keeping;
 mod params;
 
 use journal::Batch;
 use serde::{Deserialize, Serialize, Serializer};
-use vocabulary::{Class, ClientInfo, Facts, Kind, NodeId, SessionId, Status, Timestamp, Where, Who};
+use vocabulary::{
+    Class, ClientInfo, Facts, Kind, NodeId, ReviewId, SessionId, Status, Timestamp, Where, Who,
+};
 
+pub use capture::{CAPTURE_RECORD_BYTES, Capture, CaptureField};
+pub use keeping::{Keeping, KeepingAct};
 pub use params::{Params, ParamsBuf};
 
 /// Bytes that are not a record.
@@ -37,6 +44,11 @@ pub enum Record<'a> {
     Event(Event),
     /// A gateway begins to run: the first record of its node session.
     NodeStart(NodeStart),
+    /// A piece of what a command read or wrote.
+    #[serde(borrow)]
+    Capture(Capture<'a>),
+    /// Payloads are to be erased, or to be held.
+    Keeping(Keeping),
 }
 
 /// The first entry of a client's session.
@@ -289,12 +301,23 @@ pub fn encode_decision(decision: &vocabulary::Decision) -> Vec<u8> {
     to_vec(decision)
 }
 
-/// Reads [`Intent::decision`].
+/// A decision that hung on a review: the encoded decision, and the review behind it.
+#[must_use]
+pub fn reviewed(decision: &[u8], review: ReviewId) -> Vec<u8> {
+    [decision, review.as_bytes()].concat()
+}
+
+/// Reads [`Intent::decision`], and the review that it hung on.
 ///
 /// # Errors
 /// [`RecordError`] if the bytes are no decision.
-pub fn decode_decision(bytes: &[u8]) -> Result<vocabulary::Decision, RecordError> {
-    read(bytes)
+pub fn decode_decision(bytes: &[u8]) -> Result<(vocabulary::Decision, Option<ReviewId>), RecordError> {
+    let (decision, rest) = postcard::take_from_bytes(bytes).map_err(|source| RecordError("read", source))?;
+    match <[u8; 16]>::try_from(rest) {
+        Ok(review) => Ok((decision, Some(ReviewId::from_bytes(review)))),
+        Err(_) if rest.is_empty() => Ok((decision, None)),
+        Err(_) => Err(RecordError("read to its end", postcard::Error::DeserializeBadEncoding)),
+    }
 }
 
 impl<'a> Record<'a> {
@@ -319,7 +342,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`RecordError`] if the bytes are no record, or more than one.
     pub fn decode(frame: &'a [u8]) -> Result<Self, RecordError> {
-        read(frame)
+        hot::read(frame).map_or_else(|| read(frame), Ok)
     }
 
     /// The session that the record belongs to.
@@ -332,6 +355,8 @@ impl<'a> Record<'a> {
             Self::SessionEnd(record) => record.session,
             Self::Event(record) => record.session,
             Self::NodeStart(record) => record.session,
+            Self::Capture(record) => record.session,
+            Self::Keeping(record) => record.event.session,
         }
     }
 
@@ -345,6 +370,8 @@ impl<'a> Record<'a> {
             Self::SessionEnd(record) => record.seq,
             Self::Event(record) => record.seq,
             Self::NodeStart(record) => record.seq,
+            Self::Capture(record) => record.seq,
+            Self::Keeping(record) => record.event.seq,
         }
     }
 }
@@ -353,9 +380,10 @@ impl Intent<'_> {
     /// Adds the intent to a batch.
     ///
     /// # Errors
-    /// [`RecordError`] if it can't be encoded; the batch is then as it was before.
+    /// None today; callers must refuse the command if there is one.
     pub fn encode(&self, batch: &mut Batch) -> Result<(), RecordError> {
-        Record::Intent(*self).encode(batch)
+        batch.push(|buffer| hot::intent(self, buffer));
+        Ok(())
     }
 }
 
@@ -363,15 +391,22 @@ impl OutcomeRecord<'_> {
     /// Adds the outcome to a batch.
     ///
     /// # Errors
-    /// [`RecordError`] if it can't be encoded; the batch is then as it was before.
+    /// None today; callers must not release the outcome if there is one.
     pub fn encode(&self, batch: &mut Batch) -> Result<(), RecordError> {
-        Record::Outcome(*self).encode(batch)
+        batch.push(|buffer| hot::outcome(self, buffer));
+        Ok(())
     }
 }
 
 impl<'a> From<Intent<'a>> for Record<'a> {
     fn from(record: Intent<'a>) -> Self {
         Self::Intent(record)
+    }
+}
+
+impl<'a> From<Capture<'a>> for Record<'a> {
+    fn from(record: Capture<'a>) -> Self {
+        Self::Capture(record)
     }
 }
 
@@ -391,7 +426,7 @@ macro_rules! from_owned {
     };
 }
 
-from_owned!(SessionStart, SessionEnd, Event, NodeStart);
+from_owned!(SessionStart, SessionEnd, Event, NodeStart, Keeping);
 
 /// Serde would write `&[u8]` element by element.
 fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

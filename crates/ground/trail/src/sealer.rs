@@ -18,29 +18,35 @@
 //! After any error the sealer has to be [recovered](Sealer::recover), which is also what opening does.
 
 mod assemble;
+mod captures;
+mod keeping;
 mod restore;
+mod sessions;
 pub(crate) mod state;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::Duration,
 };
 
-use journal::Position;
+use journal::{Position, Storage};
 use ledger::{Ledger, Signer};
 use serde_json::json;
 use vocabulary::{Kind, SessionId, Timestamp};
 
 use assemble::Assembler;
-pub(crate) use assemble::split_judged;
-use state::{Erasure, OpenIntent, OpenSession, Side, State};
+pub(crate) use assemble::{Beside, split_judged};
+pub(crate) use captures::Captured;
+use sessions::{Pending, Session};
+use state::{Erasure, OpenCapture, OpenIntent, OpenSession, Side, State};
 
 use crate::{
-    Event, Intent, OutcomeRecord, Record, TrailError,
+    CaptureField, Event, Intent, OutcomeRecord, Record, Retention, TrailError,
     layout::Layout,
     trail::Open,
-    vault::{IndexRecord, KeyWrap, OpenKey, Owner, VaultWriter, numbered_keys_of},
+    vault::{IndexRecord, KeyWrap, Owner, VaultWriter},
 };
 
 /// Where the sealer is about to write, for tests that let it fail there.
@@ -77,28 +83,30 @@ pub(crate) struct Pace {
 
 /// An intent this much older than a checkpoint is carried in the state, so that it does not keep the journal.
 const CARRY_AFTER_US: u64 = 5_000_000;
+/// The number of a `session.start`: what is captured under it is of the whole session.
+const FIRST_SEQ: u64 = 1;
 /// Buffers kept for intents.
 const MAX_SPARE_BUFFERS: usize = 1024;
 /// A buffer that grew beyond this is not kept.
 const MAX_SPARE_BYTES: usize = 16 * 1024;
 
-/// A command without outcome.
-struct Pending {
-    seq: u64,
-    at: Timestamp,
-    position: u64,
-    /// The whole record.
-    frame: Vec<u8>,
-    started: bool,
-}
+/// Takes the random half of a session's id for its hash: gateways make those ids, no client does.
+#[derive(Default)]
+struct IdHasher(u64);
 
-/// A session that is not over.
-struct Session {
-    slot: u32,
-    /// Unwrapped at first need.
-    key: Option<OpenKey>,
-    last_seq: u64,
-    pending: VecDeque<Pending>,
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // The id comes in one piece, and before it its length, which says nothing.
+        if let Some(random) = bytes.last_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*random);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
 }
 
 /// What a checkpoint left behind.
@@ -116,15 +124,21 @@ pub(crate) struct Published {
 pub(crate) struct Sealer {
     layout: Layout,
     keys: Arc<dyn KeyWrap>,
+    retention: Retention,
+    storage: Arc<dyn Storage>,
     pace: Pace,
     probe: Option<Probe>,
     ledger: Ledger,
     vault: VaultWriter,
     assembler: Assembler,
-    sessions: HashMap<SessionId, Session>,
+    sessions: HashMap<SessionId, Session, BuildHasherDefault<IdHasher>>,
     /// Commands without outcome in all sessions.
     pending: usize,
+    /// Captured bytes that are in no part yet, in all sessions.
+    waiting_bytes: usize,
     erasures: Vec<Erasure>,
+    /// Sessions under a legal hold.
+    holds: BTreeSet<SessionId>,
     /// The next frame to take.
     next: u64,
     /// Where the state of the published checkpoint is.
@@ -135,32 +149,46 @@ pub(crate) struct Sealer {
     orphans: u64,
 }
 
+/// What a sealer works with.
+pub(crate) struct SealerOptions {
+    pub(crate) signer: Box<dyn Signer>,
+    /// Wraps the data keys of payloads.
+    pub(crate) keys: Arc<dyn KeyWrap>,
+    /// Which class what belongs to.
+    pub(crate) retention: Retention,
+    pub(crate) pace: Pace,
+    pub(crate) probe: Option<Probe>,
+    /// Where vault and state are written.
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Where the ledger is written.
+    pub(crate) ledger_storage: Box<dyn ledger::Storage>,
+}
+
 impl Sealer {
     /// Opens ledger and vault, and returns to the published checkpoint.
-    pub(crate) fn open(
-        layout: &Layout,
-        signer: Box<dyn Signer>,
-        keys: Arc<dyn KeyWrap>,
-        pace: Pace,
-        probe: Option<Probe>,
-    ) -> Result<Self, TrailError> {
-        let options = ledger::Options { compress_full_bundles: false };
-        let storage = Box::new(ledger::FileSystem::new());
-        let ledger = Ledger::open_with(&layout.ledger(), signer, options, storage)?;
+    pub(crate) fn open(layout: &Layout, options: SealerOptions) -> Result<Self, TrailError> {
+        let SealerOptions { signer, keys, retention, pace, probe, storage, ledger_storage } = options;
+        let options = ledger::Options { compress_full_bundles: true };
+        let ledger = Ledger::open_with(&layout.ledger(), signer, options, ledger_storage)?;
         let (side, state) = restore::load(layout, &ledger)?;
         let origin = ledger.origin().to_owned();
-        let vault = VaultWriter::open(&layout.vault(), &origin, Arc::clone(&keys), state.ends)?;
+        let vault =
+            VaultWriter::open(Arc::clone(&storage), &layout.vault(), &origin, Arc::clone(&keys), state.ends)?;
         let mut sealer = Self {
             layout: layout.clone(),
             keys,
+            retention,
+            storage,
             pace,
             probe,
             ledger,
             vault,
             assembler: Assembler::new(&origin),
-            sessions: HashMap::new(),
+            sessions: HashMap::default(),
             pending: 0,
+            waiting_bytes: 0,
             erasures: Vec::new(),
+            holds: BTreeSet::new(),
             next: 0,
             side,
             spare: Vec::new(),
@@ -177,7 +205,8 @@ impl Sealer {
         let (side, state) = restore::load(&self.layout, &self.ledger)?;
         self.side = side;
         let origin = self.ledger.origin().to_owned();
-        self.vault = VaultWriter::open(&self.layout.vault(), &origin, Arc::clone(&self.keys), state.ends)?;
+        let (storage, keys) = (Arc::clone(&self.storage), Arc::clone(&self.keys));
+        self.vault = VaultWriter::open(storage, &self.layout.vault(), &origin, keys, state.ends)?;
         self.restore(state)
     }
 
@@ -187,29 +216,35 @@ impl Sealer {
             Record::Intent(intent) => self.intent(position, &intent, frame)?,
             Record::Outcome(outcome) => self.outcome(&outcome)?,
             Record::SessionStart(record) => {
-                self.add_session(record.session, true)?;
+                let who = std::iter::once(&record.who.name).chain(&record.who.on_behalf_of);
+                let who: Vec<&str> = who.map(vocabulary::Name::as_str).collect();
+                let classes = self.retention.classes(Some(record.target.name.as_str()), &who);
+                self.add_session(record.session, true, classes)?;
                 let ended_at = self.assembler.session_start(&record)?;
                 self.emit(Kind::SessionStart, record.session, record.seq, ended_at)?;
             }
             Record::NodeStart(record) => {
-                self.add_session(record.session, true)?;
+                let classes = self.retention.classes(None, &[]);
+                self.add_session(record.session, true, classes)?;
                 let ended_at = self.assembler.node_start(&record)?;
                 self.emit(Kind::SessionStart, record.session, record.seq, ended_at)?;
             }
             Record::SessionEnd(record) => {
                 self.finish_pending(record.session, record.at)?;
-                let ended_at = self.assembler.session_end(&record)?;
+                let captured = self.captured(record.session, FIRST_SEQ)?;
+                let ended_at = self.assembler.session_end(&record, &captured)?;
                 self.emit(Kind::SessionEnd, record.session, record.seq, ended_at)?;
                 self.sessions.remove(&record.session);
             }
-            Record::Event(record) => {
-                let ended_at = self.assembler.event(&record)?;
-                let entry = self.ledger.size()?;
-                self.emit(record.kind, record.session, record.seq, ended_at)?;
-                if let (Kind::Erasure, Some(subject)) = (record.kind, record.subject) {
-                    self.plan_erasure(subject, entry)?;
+            Record::Event(record) => match (record.kind, record.subject) {
+                (Kind::Erasure, Some(subject)) => {
+                    let slots = self.slots_of(subject)?;
+                    self.erase(&record, slots)?;
                 }
-            }
+                _ => self.event(&record, Beside::default())?,
+            },
+            Record::Keeping(record) => self.keep(record)?,
+            Record::Capture(record) => self.capture(position.0, &record)?,
         }
         self.next = position.next().0;
         Ok(())
@@ -250,10 +285,11 @@ impl Sealer {
         at: Timestamp,
     ) -> Result<(), TrailError> {
         let seq = pending.seq;
+        let captured = self.captured(session, seq)?;
         if let Ok(Record::Intent(intent)) = Record::decode(&pending.frame) {
             let ended_at = match outcome {
-                Some(outcome) => self.assembler.command(&intent, Some(outcome))?,
-                None => self.assembler.command_of_ended_session(&intent, at)?,
+                Some(outcome) => self.assembler.command(&intent, Some(outcome), &captured)?,
+                None => self.assembler.command_of_ended_session(&intent, at, &captured)?,
             };
             self.emit(Kind::Command, session, seq, ended_at)?;
         } else {
@@ -261,8 +297,7 @@ impl Sealer {
             let what = json!({ "lost": "the journal no longer has the command of this number" }).to_string();
             let kind = Kind::Gap;
             let event = Event { session, seq, at, kind, actor: None, client: None, subject: None, what };
-            let ended_at = self.assembler.event(&event)?;
-            self.emit(Kind::Gap, session, seq, ended_at)?;
+            self.event(&event, Beside { captured: &captured, ..Beside::default() })?;
         }
         if self.spare.len() < MAX_SPARE_BUFFERS && pending.frame.capacity() <= MAX_SPARE_BYTES {
             let mut frame = pending.frame;
@@ -282,8 +317,10 @@ impl Sealer {
         Ok(())
     }
 
-    /// Announces commands that run for long. Only when all frames have been taken: the outcome may be among them.
+    /// Announces commands that run for long, and seals what was captured of them. Only when all frames have been taken:
+    /// the outcome may be among them.
     pub(crate) fn announce_long_commands(&mut self, now: Timestamp) -> Result<(), TrailError> {
+        self.cut_old_parts(now)?;
         if self.pending == 0 {
             return Ok(());
         }
@@ -300,69 +337,46 @@ impl Sealer {
         due.sort_unstable_by_key(|(at, id, seq, _)| (*at, *id, *seq));
         for (_, session, seq, frame) in due {
             if let Record::Intent(intent) = Record::decode(&frame)? {
-                let ended_at = self.assembler.command(&intent, None)?;
+                let ended_at = self.assembler.command(&intent, None, &[])?;
                 self.emit(Kind::CommandStarted, session, seq, ended_at)?;
             }
         }
         Ok(())
     }
 
-    fn add_session(&mut self, id: SessionId, has_start: bool) -> Result<(), TrailError> {
-        let start = if has_start { Some(self.ledger.size()?) } else { None };
-        let (slot, key) = self.vault.add_session(id, start)?;
-        let session = Session { slot, key: Some(key), last_seq: 0, pending: VecDeque::new() };
-        if let Some(old) = self.sessions.insert(id, session) {
-            // A second beginning of one session: nothing of the first may be lost.
-            self.pending -= old.pending.len();
-            tracing::warn!(session = %id, "a session begins twice");
-        }
-        Ok(())
-    }
-
-    fn session(&mut self, id: SessionId) -> Result<&mut Session, TrailError> {
-        if !self.sessions.contains_key(&id) {
-            self.add_session(id, false)?;
-        }
-        // It is there now: the failure is there for the compiler alone.
-        self.sessions.get_mut(&id).ok_or(TrailError::NoSession(id))
+    fn event(&mut self, event: &Event, beside: Beside<'_>) -> Result<(), TrailError> {
+        let ended_at = self.assembler.event(event, beside)?;
+        self.emit(event.kind, event.session, event.seq, ended_at)
     }
 
     /// Hands the entry just assembled to ledger and vault.
     fn emit(&mut self, kind: Kind, id: SessionId, seq: u64, ended_at: Timestamp) -> Result<(), TrailError> {
-        if !self.sessions.contains_key(&id) {
-            self.add_session(id, false)?;
-        }
-        // It is there now: the failure is there for the compiler alone.
-        let session = self.sessions.get_mut(&id).ok_or(TrailError::NoSession(id))?;
-        session.last_seq = session.last_seq.max(seq);
-        let slot = session.slot;
-        let key = match &mut session.key {
-            Some(key) => key,
-            none => none.insert(self.vault.key(slot)?),
-        };
+        self.emit_in(None, kind, id, seq, ended_at)
+    }
+
+    /// The same, under the key of the class that a captured field has.
+    fn emit_in(
+        &mut self,
+        field: Option<CaptureField>,
+        kind: Kind,
+        id: SessionId,
+        seq: u64,
+        ended_at: Timestamp,
+    ) -> Result<(), TrailError> {
+        let (slot, key) = self.key_for(id, seq, field)?;
+        self.ledger.append(self.assembler.leaf_under(slot))?;
         let owner = Owner { session: id, seq, kind };
         let record = IndexRecord {
             file: 0,
             offset: 0,
             length: 0,
-            slot,
+            slot: slot.number,
             seq,
             ended_at: ended_at.0,
             kind: kind.code(),
             payload_crc: 0,
         };
-        self.ledger.append(self.assembler.leaf())?;
-        self.vault.put(key, &owner, self.assembler.plain(), record)?;
-        Ok(())
-    }
-
-    fn plan_erasure(&mut self, subject: SessionId, entry: u64) -> Result<(), TrailError> {
-        self.vault.write_out_slots()?;
-        for (slot, key) in numbered_keys_of(self.vault.dir(), subject)? {
-            if key.erasure.is_none() {
-                self.erasures.push(Erasure { slot, entry });
-            }
-        }
+        self.vault.put(&key, &owner, self.assembler.plain(), record)?;
         Ok(())
     }
 
@@ -384,15 +398,16 @@ impl Sealer {
         self.probe(Step::SaveState)?;
         let state = self.state(entries);
         let other = self.side.other();
-        state::save(&self.layout.vault(), other, &state, &mut self.buffer)?;
+        state::save(&*self.storage, &self.layout.vault(), other, &state, &mut self.buffer)?;
         self.probe(Step::Publish)?;
         self.ledger.checkpoint()?;
         self.side = other;
         self.probe(Step::Erase)?;
         self.destroy_keys()?;
         self.probe(Step::Retire)?;
-        let needed = state.sessions.iter().flat_map(|session| &session.pending);
-        let oldest = needed.filter(|pending| pending.carried.is_none()).map(|pending| pending.position).min();
+        let pending = state.sessions.iter().flat_map(|session| &session.pending);
+        let intents = pending.filter(|pending| pending.carried.is_none()).map(|pending| pending.position);
+        let oldest = intents.chain(state.captures.iter().filter_map(|capture| capture.since)).min();
         published.retire_before = Position(oldest.unwrap_or(state.next).min(state.next));
         Ok(published)
     }
@@ -403,7 +418,7 @@ impl Sealer {
 
     fn destroy_keys(&mut self) -> Result<(), TrailError> {
         for erasure in &self.erasures {
-            self.vault.erase(erasure.slot, erasure.entry)?;
+            self.vault.erase(erasure.slot, &erasure.erased())?;
         }
         self.erasures.clear();
         Ok(())
@@ -419,9 +434,21 @@ impl Sealer {
         };
         let sessions = self.sessions.iter().map(|(id, session)| OpenSession {
             session: *id,
-            slot: session.slot,
+            start: session.start,
+            classes: session.classes.clone(),
+            slots: session.keys.iter().map(|key| (key.class.clone(), key.slot)).collect(),
             last_seq: session.last_seq,
             pending: session.pending.iter().map(pending).collect(),
+        });
+        let captures = self.sessions.iter().flat_map(|(id, session)| {
+            session.captures.iter().map(|capture| OpenCapture {
+                session: *id,
+                seq: capture.seq,
+                field: capture.field,
+                in_parts: capture.bytes - capture.buffer.len() as u64,
+                parts: capture.parts,
+                since: capture.since.map(|(position, _)| position),
+            })
         });
         State {
             entries,
@@ -429,6 +456,8 @@ impl Sealer {
             ends: self.vault.ends(),
             sessions: sessions.collect(),
             erasures: self.erasures.clone(),
+            captures: captures.collect(),
+            holds: self.holds.clone(),
         }
     }
 
@@ -459,9 +488,5 @@ impl Sealer {
     /// When to publish.
     pub(crate) const fn pace(&self) -> Pace {
         self.pace
-    }
-
-    pub(crate) const fn layout(&self) -> &Layout {
-        &self.layout
     }
 }

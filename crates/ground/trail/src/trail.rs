@@ -1,8 +1,12 @@
 //! The trail of one gateway: records in, evidence out.
 
+mod keeping;
+mod link;
 mod node_session;
+mod process;
 mod recovery;
 mod runner;
+mod source;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,19 +16,26 @@ use std::{
 };
 
 use journal::{AppendError, Batch, Journal, Position};
-use ledger::{Ed25519Signer, Signer, VerifierKey};
+use ledger::{Ed25519Signer, Signer};
 use serde_json::{Value, json};
 use vocabulary::{ClientInfo, EntryId, Kind, NodeId, SessionId, Timestamp, Who};
 
+pub use keeping::Expired;
+use link::Link;
 pub use node_session::{NewEvent, NodeSession};
+pub use process::{SealerProcess, SealerSettings};
 pub(crate) use recovery::Open;
 pub use recovery::Recovery;
 use runner::Runner;
+use source::Source;
 
 use crate::{
-    Record, TrailError,
+    Record, Retention, TrailError,
     layout::Layout,
-    sealer::{Pace, Probe, Sealer, state},
+    sealer::{
+        Pace, Probe, Sealer, SealerOptions,
+        state::{self, State},
+    },
     vault::KeyWrap,
 };
 
@@ -36,17 +47,47 @@ pub struct Settings {
     pub origin: String,
     /// Wraps the data keys of payloads.
     pub keys: Arc<dyn KeyWrap>,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// The journal's own settings.
     pub journal: journal::Settings,
     /// How long after the first unsealed record a checkpoint is published.
     pub seal_after: Duration,
     /// After how long a command without an outcome gets a `command.started` entry.
     pub started_after: Duration,
+    /// After a failure, the sealer tries again this much later.
+    pub retry_after: Duration,
+    /// Whether a [`SealerProcess`] seals. Then this trail writes the journal alone, and needs no signing key.
+    pub sealed_elsewhere: bool,
     /// Signs checkpoints. `None`: the key in `DATA/log.key`, made if there is none.
     pub signer: Option<Box<dyn Signer>>,
     /// Called by the sealer before each of its writes; tests let it fail there.
     #[doc(hidden)]
     pub probe: Option<Probe>,
+    /// Where everything is written; tests let it fail there.
+    #[doc(hidden)]
+    pub storages: Storages,
+}
+
+/// Where a trail is written.
+#[doc(hidden)]
+pub struct Storages {
+    /// The journal.
+    pub journal: Arc<dyn journal::Storage>,
+    /// The vault, and the sealer's state.
+    pub vault: Arc<dyn journal::Storage>,
+    /// The ledger.
+    pub ledger: Box<dyn ledger::Storage>,
+}
+
+impl Default for Storages {
+    fn default() -> Self {
+        Self {
+            journal: Arc::new(journal::Disk),
+            vault: Arc::new(journal::Disk),
+            ledger: Box::new(ledger::FileSystem::new()),
+        }
+    }
 }
 
 impl Settings {
@@ -57,20 +98,29 @@ impl Settings {
             node,
             origin: origin.into(),
             keys,
+            retention: Retention::default(),
             journal: journal::Settings::default(),
             seal_after: Duration::from_millis(250),
             started_after: Duration::from_secs(1),
+            retry_after: Duration::from_millis(500),
+            sealed_elsewhere: false,
             signer: None,
             probe: None,
+            storages: Storages::default(),
         }
     }
 }
+
+/// How long closing waits for a sealer in a process of its own.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the trail is doing.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// Whether the journal accepts records.
     pub journal: journal::Health,
+    /// The last frame that a published checkpoint covers.
+    pub sealed: Position,
     /// Records in the journal that no checkpoint covers yet.
     pub unsealed: u64,
     /// Entries in the ledger, covered by its latest checkpoint.
@@ -87,10 +137,21 @@ pub struct Trail {
     node_session: NodeSession,
     layout: Layout,
     keys: Arc<dyn KeyWrap>,
-    verifier: VerifierKey,
+    retention: Retention,
+    /// Held by whoever decides what becomes of payloads, until that is sealed.
+    deciding: Mutex<()>,
     runner: Arc<Runner>,
-    /// Until [`start_sealer`](Self::start_sealer) takes it.
-    sealer: Mutex<Option<Sealer>>,
+    sealing: Sealing,
+    /// When the gateway was last known to have shown that it runs.
+    beat: Mutex<Timestamp>,
+}
+
+/// Who seals.
+enum Sealing {
+    /// This process; the sealer is here until [`Trail::start_sealer`] takes it.
+    Here(Mutex<Option<Box<Sealer>>>),
+    /// A [`SealerProcess`].
+    Elsewhere(Link),
 }
 
 impl Trail {
@@ -102,6 +163,10 @@ impl Trail {
     pub fn open(data_dir: &Path, settings: Settings) -> Result<(Self, Recovery), TrailError> {
         let layout = Layout::new(data_dir);
         layout.create()?;
+        if settings.sealed_elsewhere {
+            return Self::open_without_sealer(layout, settings);
+        }
+        layout.create_evidence()?;
         let signer = match settings.signer {
             Some(signer) => signer,
             None => {
@@ -112,33 +177,84 @@ impl Trail {
                 Box::new(Ed25519Signer::load_or_generate(&settings.origin, &layout.signing_key())?)
             }
         };
-        let verifier = signer.verifier().clone();
-        layout.write_vkey(&verifier)?;
-        let (journal, recovered) = Journal::open(&layout.journal(), settings.journal)?;
-        let mut sealer = Sealer::open(
-            &layout,
+        let vkey = signer.verifier().clone();
+        let Storages { journal: storage, vault, ledger } = settings.storages;
+        let (journal, recovered) = Journal::open_on(storage, &layout.journal(), settings.journal)?;
+        let options = SealerOptions {
             signer,
-            Arc::clone(&settings.keys),
-            Pace { seal_after: settings.seal_after, started_after: settings.started_after },
-            settings.probe,
-        )?;
-        let lost = sealer.skip_lost_frames(&recovered);
-        let recovery = recovery::close_what_was_open(&journal, &recovered, &sealer)?;
+            keys: Arc::clone(&settings.keys),
+            retention: settings.retention.clone(),
+            pace: Pace { seal_after: settings.seal_after, started_after: settings.started_after },
+            probe: settings.probe,
+            storage: vault,
+            ledger_storage: ledger,
+        };
+        let mut sealer = Sealer::open(&layout, options)?;
+        // Only now: a key that did not sign this ledger must not put its name in the place of the one that did.
+        layout.write_vkey(&vkey)?;
+        let lost = sealer.skip_lost_frames(&recovered)?;
+        let (from, open) = (sealer.next_position(), sealer.open_sessions());
+        let recovery = recovery::close_what_was_open(&journal, &recovered, &layout.journal(), from, open)?;
         let node_session = NodeSession::start(journal.clone(), settings.node)?;
         if let Some((from, to)) = lost {
             let what = json!({ "lost": "records of the journal", "first": from.0, "next": to.0 }).to_string();
             let kind = Kind::Gap;
             node_session.record(NewEvent { kind, actor: None, client: None, subject: None, what })?;
         }
-        let runner = Arc::new(Runner::new(sealer.sealed_through(), sealer.published_entries()?));
+        record_truncated(&node_session, &recovery)?;
+        let (through, entries) = (sealer.sealed_through(), sealer.published_entries()?);
+        let runner = Arc::new(Runner::new(settings.retry_after, through, entries));
+        let sealing = Sealing::Here(Mutex::new(Some(Box::new(sealer))));
+        let beat = Mutex::new(Timestamp::now());
         let trail = Self {
             journal,
             node_session,
             layout,
             keys: settings.keys,
-            verifier,
+            retention: settings.retention,
+            deciding: Mutex::new(()),
             runner,
-            sealer: Mutex::new(Some(sealer)),
+            sealing,
+            beat,
+        };
+        Ok((trail, recovery))
+    }
+
+    /// The same where a sealer of its own has ledger and vault: how far it is stands in its saved states.
+    fn open_without_sealer(layout: Layout, settings: Settings) -> Result<(Self, Recovery), TrailError> {
+        let (journal, recovered) =
+            Journal::open_on(settings.storages.journal, &layout.journal(), settings.journal)?;
+        // Each state is true of the frames before its own `next`; the newer one leaves less to read.
+        let states = state::load_all(&layout.vault())?.into_iter().map(|(_, state)| state);
+        let newest = states.max_by_key(|state| state.next).unwrap_or_else(|| State::empty(Position(1)));
+        let next = Position(newest.next);
+        if !(recovered.oldest..=recovered.next).contains(&next) {
+            let (oldest, first) = (recovered.oldest, recovered.next);
+            return Err(TrailError::OtherJournal { dir: layout.journal(), next, oldest, first });
+        }
+        let open = newest.sessions.iter().map(|session| {
+            let pending = session.pending.iter().map(|intent| intent.seq).collect();
+            (session.session, Open { last_seq: session.last_seq, pending })
+        });
+        let recovery =
+            recovery::close_what_was_open(&journal, &recovered, &layout.journal(), next, open.collect())?;
+        let runner = Arc::new(Runner::new(settings.retry_after, Position(newest.next - 1), newest.entries));
+        runner.watch();
+        let link = Link::start(&layout, journal.clone(), &runner, recovered.oldest, recovered.next)?;
+        let node_session = NodeSession::start(journal.clone(), settings.node)?;
+        record_truncated(&node_session, &recovery)?;
+        let beat = Mutex::new(Timestamp::now());
+        let sealing = Sealing::Elsewhere(link);
+        let trail = Self {
+            journal,
+            node_session,
+            layout,
+            keys: settings.keys,
+            retention: settings.retention,
+            deciding: Mutex::new(()),
+            runner,
+            sealing,
+            beat,
         };
         Ok((trail, recovery))
     }
@@ -210,14 +326,35 @@ impl Trail {
         self.node_session.record(NewEvent { kind, actor, client, subject: None, what: what.to_string() })
     }
 
-    /// Starts the sealer on a thread of its own. Does nothing if it runs already.
+    /// Records a heartbeat if nothing was sealed for `every`: then a checkpoint follows, and a fresh checkpoint means that the
+    /// gateway runs. To be called now and then.
+    ///
+    /// # Errors
+    /// [`TrailError::Append`].
+    pub fn heartbeat(&self, every: Duration) -> Result<Option<EntryId>, TrailError> {
+        let mut beat = lock(&self.beat);
+        *beat = self.runner.sealed().at.map_or(*beat, |at| at.max(*beat));
+        let now = Timestamp::now();
+        if u128::from(now.micros_since(*beat)) < every.as_micros() {
+            return Ok(None);
+        }
+        *beat = now;
+        drop(beat);
+        let (kind, what) = (Kind::Heartbeat, "{}".to_owned());
+        let event = NewEvent { kind, actor: None, client: None, subject: None, what };
+        self.node_session.record_at_once(event).map(Some)
+    }
+
+    /// Starts the sealer on a thread of its own. Does nothing if it runs already, here or in a process of its own.
     ///
     /// # Errors
     /// If there can be no thread.
     pub fn start_sealer(&self) -> Result<(), TrailError> {
-        let Some(sealer) = lock(&self.sealer).take() else { return Ok(()) };
+        let Sealing::Here(sealer) = &self.sealing else { return Ok(()) };
+        let Some(sealer) = lock(sealer).take() else { return Ok(()) };
+        let source = Source::own(self.journal.clone(), sealer.next_position());
         Arc::clone(&self.runner)
-            .start(sealer, self.journal.clone())
+            .start(*sealer, source)
             .map_err(TrailError::file("start the sealer's thread for", self.layout.ledger()))
     }
 
@@ -229,50 +366,6 @@ impl Trail {
         let target = self.journal.written();
         self.journal.wait_synced(target)?;
         self.runner.wait_sealed(target, timeout)
-    }
-
-    /// Destroys the key of a session's payloads, and records who did it and why. Returns once it is done: the entry of
-    /// the erasure is then sealed, and nobody can read the payloads any more. Their commitments still verify.
-    ///
-    /// # Errors
-    /// [`TrailError::NoSession`], [`TrailError::SessionOpen`], [`TrailError::AlreadyErased`]; [`TrailError::NotSealed`]
-    /// if the sealer does not get there within 60 s: it is then done as soon as it does.
-    pub fn erase(
-        &self,
-        session: SessionId,
-        actor: Option<Who>,
-        client: Option<ClientInfo>,
-        reason: &str,
-    ) -> Result<EntryId, TrailError> {
-        const TIMEOUT: Duration = Duration::from_secs(60);
-        // What is not sealed yet would be sealed under the destroyed key.
-        self.flush(TIMEOUT)?;
-        let mut found = false;
-        for key in crate::vault::keys_of(&self.layout.vault(), session)? {
-            found = true;
-            if key.erasure.is_some() {
-                return Err(TrailError::AlreadyErased(session));
-            }
-        }
-        if !found {
-            return Err(TrailError::NoSession(session));
-        }
-        let states = state::load_all(&self.layout.vault())?;
-        let newest = states.iter().map(|(_, state)| state).max_by_key(|state| state.entries);
-        if newest.is_some_and(|state| state.sessions.iter().any(|open| open.session == session)) {
-            return Err(TrailError::SessionOpen(session));
-        }
-        let what = json!({ "session": session, "reason": reason }).to_string();
-        let event = NewEvent { kind: Kind::Erasure, actor, client, subject: Some(session), what };
-        let entry = self.node_session.record(event)?;
-        self.flush(TIMEOUT)?;
-        Ok(entry)
-    }
-
-    /// The key that the checkpoints of this trail are signed with; it stands in `DATA/ledger/log.vkey` too.
-    #[must_use]
-    pub const fn verifier(&self) -> &VerifierKey {
-        &self.verifier
     }
 
     /// What the data keys of payloads are wrapped with.
@@ -293,6 +386,7 @@ impl Trail {
         let sealed = self.runner.sealed();
         Health {
             journal: self.journal.health(),
+            sealed: sealed.through,
             unsealed: self.journal.written().0.saturating_sub(sealed.through.0),
             entries: sealed.entries,
             sealed_at: sealed.at,
@@ -307,17 +401,50 @@ impl Trail {
     /// The first thing that failed; all else is closed nevertheless.
     pub fn close(&self, timeout: Duration) -> Result<(), TrailError> {
         let ended = self.node_session.end();
-        let sealed = if self.runner.is_running() { self.flush(timeout) } else { Ok(()) };
-        self.runner.stop();
+        let sealed = match (&self.sealing, self.runner.is_running()) {
+            (Sealing::Here(_), true) => self.flush(timeout),
+            (Sealing::Here(_), false) => Ok(()),
+            // It seals what is left whether or not this process is there; nobody has to wait for one that is away.
+            (Sealing::Elsewhere(_), _) => {
+                if let Err(error) = self.flush(timeout.min(OTHERS_PATIENCE)) {
+                    tracing::warn!(reason = error.in_full(), "what is left is for the sealer's own process");
+                }
+                Ok(())
+            }
+        };
         let closed = self.journal.close().map_err(TrailError::from);
+        self.stop_sealing();
         ended.and(sealed).and(closed)
     }
+
+    fn stop_sealing(&self) {
+        self.runner.stop();
+        if let Sealing::Elsewhere(link) = &self.sealing {
+            link.join();
+        }
+    }
+}
+
+/// An unfinished tail of the journal that was cut off, as an entry.
+fn record_truncated(node_session: &NodeSession, recovery: &Recovery) -> Result<(), TrailError> {
+    if let Some(tail) = &recovery.truncated {
+        // Nobody was told that it was recorded, if it is what a loss of power leaves. If it is not, this tells of it.
+        let what = json!({
+            "lost": "an unfinished tail of the journal",
+            "file": tail.file.file_name().map(|name| name.to_string_lossy()),
+            "offset": tail.offset,
+            "bytes": tail.bytes,
+        });
+        let (kind, what) = (Kind::Gap, what.to_string());
+        node_session.record(NewEvent { kind, actor: None, client: None, subject: None, what })?;
+    }
+    Ok(())
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
         // The sealer holds the journal open; without an orderly close this is a crash, which the next start repairs.
-        self.runner.stop();
+        self.stop_sealing();
     }
 }
 

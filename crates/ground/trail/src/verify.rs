@@ -6,10 +6,20 @@
 //!    of the leaf is that of its fields. If its key was destroyed, an `erasure` entry must say so.
 //! 4. Every session: it begins with `session.start`, has each number once and none left out, and `session.end` counts
 //!    right. Of a session that is not over, only commands under way may be missing.
-//! 5. The journal: its frames are whole; how many are not sealed yet.
+//! 5. Everything captured: its parts are all there, in order, and as long as the command's entry says.
+//! 6. The journal: its frames are whole; how many are not sealed yet.
+//! 7. The trail log, if this node keeps one or has a receipt of one: each of its leaves follows from those before, and what it
+//!    says of this node is what the ledger is.
+//! 8. With a witness policy: the latest entries are covered by a checkpoint, of the node or of the trail log, that is cosigned
+//!    as the policy asks.
 
+mod captures;
+mod journal;
+mod keeping;
 mod payloads;
 mod session;
+mod slots;
+mod witnessed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,16 +32,16 @@ use std::{
     thread,
 };
 
-use journal::Position;
-use ledger::{LedgerReader, Snapshot, VerifierKey, VerifyError};
+use ledger::{LedgerReader, Snapshot, VerifierKey, VerifyError, WitnessPolicy};
 use vocabulary::SessionId;
 
 use crate::{
     TrailError,
     layout::Layout,
     sealer::state::{self, State},
-    vault::{KeyWrap, SLOT_BYTES, SessionKey, VaultError, VaultReader},
+    vault::{KeyWrap, VaultError, VaultReader},
 };
+use keeping::Keeping;
 use payloads::Worker;
 use session::Seen;
 
@@ -43,11 +53,18 @@ const MAX_FINDINGS: usize = 100;
 /// What to verify with.
 #[derive(Clone, Default)]
 pub struct VerifyOptions {
-    /// The log's key. `None`: `DATA/ledger/log.vkey`, which proves only that the files agree with each other.
+    /// The log's key. `None`: the one that the policy names for this log, else `DATA/ledger/log.vkey`, which proves only that
+    /// the files agree with each other.
     pub vkey: Option<VerifierKey>,
     /// Opens payloads. `None`: payloads are checked as far as that goes without (their CRC).
     pub keys: Option<Arc<dyn KeyWrap>>,
+    /// Who must have cosigned. `None`: nobody.
+    pub policy: Option<WitnessPolicy>,
 }
+
+/// How much older than the newest entry one may be that no cosigned checkpoint covers, in microseconds: 5 minutes. Witnesses may
+/// have been away for a while, and nothing waits for them.
+pub const WITNESS_LAG_US: u64 = 300_000_000;
 
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,10 +119,27 @@ pub struct VerifyReport {
     pub bare: u64,
     /// Frames of the journal that no checkpoint covers yet.
     pub unsealed: u64,
+    /// Entries under a checkpoint that is cosigned as the policy asks; `None` without a policy.
+    pub witnessed: Option<u64>,
+    /// The trail log, if there is one here.
+    pub trail_log: Option<TrailLogReport>,
     /// What is wrong, the first hundred; empty if all is well.
     pub findings: Vec<Finding>,
     /// How many findings there are in all.
     pub problems: u64,
+}
+
+/// What was found in the trail log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TrailLogReport {
+    /// Its origin.
+    pub origin: String,
+    /// Its entries.
+    pub entries: u64,
+    /// Nodes that have joined, those that left included.
+    pub nodes: u64,
+    /// Nodes that have not left, and of which nothing has come for three heartbeats or more.
+    pub silent: Vec<String>,
 }
 
 impl VerifyReport {
@@ -136,6 +170,15 @@ impl fmt::Display for VerifyReport {
         if *sealed > 0 {
             write!(f, ", {sealed} not opened for want of the node key")?;
         }
+        if let Some(witnessed) = self.witnessed {
+            write!(f, "; {witnessed} entries are cosigned as the policy asks")?;
+        }
+        if let Some(TrailLogReport { origin, entries, nodes, silent }) = &self.trail_log {
+            write!(f, "; trail log {origin}: {entries} entries of {nodes} nodes")?;
+            if !silent.is_empty() {
+                write!(f, ", silent without having left: {}", silent.join(", "))?;
+            }
+        }
         if self.unsealed > 0 {
             write!(f, "; {} frames of the journal are not yet sealed", self.unsealed)?;
         }
@@ -157,9 +200,19 @@ pub fn verify(
     let layout = Layout::new(data_dir);
     let vkey = match &options.vkey {
         Some(vkey) => vkey.clone(),
-        None => layout.read_vkey()?,
+        None => {
+            let beside = layout.read_vkey()?;
+            let named = options.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
+            named
+                .iter()
+                .map(|log| &log.key)
+                .find(|key| key.name() == beside.name())
+                .unwrap_or(&beside)
+                .clone()
+        }
     };
-    let run = Run { layout: &layout, findings: Mutex::default(), problems: AtomicU64::new(0) };
+    let run =
+        Run { layout: &layout, vkey: vkey.clone(), findings: Mutex::default(), problems: AtomicU64::new(0) };
     let mut report = VerifyReport { origin: vkey.name().to_owned(), ..VerifyReport::default() };
     // The ledger's own work is about as much as ours.
     let ledger_progress = |done: u64, total: u64| progress(done, total.saturating_mul(2));
@@ -177,6 +230,7 @@ pub fn verify(
     match open_consistently(&layout, &vkey) {
         Ok((snapshot, state)) => {
             verify_entries(&run, &snapshot, state.as_ref(), options, &mut report, &progress)?;
+            witnessed::verify(&run, &snapshot, options.policy.as_ref(), &mut report)?;
         }
         // The checkpoint itself is bad, which the ledger has reported.
         Err(error) if run.problems.load(Ordering::Relaxed) == 0 => return Err(error),
@@ -184,7 +238,8 @@ pub fn verify(
     }
     report.problems = run.problems.into_inner();
     report.findings = run.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.findings.sort_by_key(|finding| finding.index.unwrap_or(u64::MAX));
+    // What is about a whole file comes first: it is why entries are not found.
+    report.findings.sort_by_key(|finding| finding.index);
     Ok(report)
 }
 
@@ -212,14 +267,17 @@ fn verify_entries(
     report.entries = snapshot.size();
     if state.is_none() && snapshot.size() > 0 {
         let problem = "no valid state of the sealer belongs to the published checkpoint".to_owned();
-        run.find(Finding { file: Some("vault".into()), index: None, entry: None, problem });
+        let torn = state::torn(&run.layout.vault());
+        let file = torn.first().map_or_else(|| Some("vault".into()), |torn| run.relative(torn));
+        run.find(Finding { file, index: None, entry: None, problem });
     }
-    let slots = read_slots(run, snapshot.size(), state)?;
+    let has_vault = has_vault(run, snapshot.size());
+    let slots = slots::read(run, state)?;
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let total = snapshot.size();
     let work = || -> Result<payloads::Found, TrailError> {
-        let vault = VaultReader::open(&run.layout.vault())?;
+        let vault = has_vault.then(|| VaultReader::open(&run.layout.vault())).transpose()?;
         let mut worker = Worker::new(run, snapshot, vault, &slots, options.keys.as_deref());
         loop {
             let first = next.fetch_add(UNIT, Ordering::Relaxed);
@@ -243,7 +301,8 @@ fn verify_entries(
         found
     });
     let mut sessions: BTreeMap<SessionId, Seen> = BTreeMap::new();
-    let mut erasures = BTreeMap::new();
+    let mut kept = Keeping::default();
+    let mut begun = slots::Begun::new();
     for found in found {
         let found = found?;
         report.verified += found.verified;
@@ -251,70 +310,26 @@ fn verify_entries(
         report.missing += found.missing;
         report.sealed += found.sealed;
         report.bare += found.bare;
-        erasures.extend(found.erasures);
+        kept.merge(found.keeping);
+        begun.extend(found.begun);
         for (id, seen) in found.sessions {
             sessions.entry(id).or_default().merge(seen);
         }
     }
-    verify_erasures(run, &slots, &erasures, state);
+    slots::verify(run, &slots, &begun);
+    kept.verify(run, &slots, state);
     verify_sessions(run, &sessions, state, report);
-    report.unsealed = verify_journal(run, state)?;
+    report.unsealed = journal::verify(run, state)?;
     Ok(())
 }
 
-/// All slots; `None` for one that is damaged.
-fn read_slots(
-    run: &Run<'_>,
-    size: u64,
-    state: Option<&State>,
-) -> Result<Vec<Option<SessionKey>>, TrailError> {
-    let path = run.layout.vault().join("keys");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && size == 0 => Vec::new(),
-        Err(error) => return Err(TrailError::file("read", path)(error)),
-    };
-    let (slots, _torn) = bytes.as_chunks::<SLOT_BYTES>();
-    let mut keys: Vec<Option<SessionKey>> = slots.iter().map(SessionKey::decode).collect();
-    // What stands beyond belongs to no published checkpoint.
-    if let Some(state) = state {
-        keys.truncate(usize::try_from(state.ends.slots).unwrap_or(usize::MAX));
+/// Whether index and keys are there; names what is missing. Without one of them no payload can be told from another.
+fn has_vault(run: &Run<'_>, entries: u64) -> bool {
+    let missing = VaultReader::FILES.map(|name| (name, !run.layout.vault().join(name).exists()));
+    for (name, _) in missing.iter().filter(|(_, is_missing)| *is_missing && entries > 0) {
+        run.find_in(&format!("vault/{name}"), "it is missing".to_owned());
     }
-    for (number, _) in keys.iter().enumerate().filter(|(_, key)| key.is_none()) {
-        let problem = format!("key slot {number} (byte {}) is not valid", number * SLOT_BYTES);
-        run.find(Finding { file: Some("vault/keys".into()), index: None, entry: None, problem });
-    }
-    Ok(keys)
-}
-
-/// Destroyed keys need an entry that says so, and such an entry needs destroyed keys.
-fn verify_erasures(
-    run: &Run<'_>,
-    slots: &[Option<SessionKey>],
-    erasures: &BTreeMap<u64, SessionId>,
-    state: Option<&State>,
-) {
-    let planned: BTreeSet<u32> =
-        state.iter().flat_map(|state| &state.erasures).map(|erasure| erasure.slot).collect();
-    let erased: BTreeSet<SessionId> = erasures.values().copied().collect();
-    for (number, key) in (0u32..).zip(slots) {
-        let Some(key) = key else { continue };
-        let finding = |problem: &str| Finding {
-            file: Some("vault/keys".into()),
-            index: key.erasure,
-            entry: Some(key.session.to_string()),
-            problem: problem.to_owned(),
-        };
-        match key.erasure {
-            Some(entry) if erasures.get(&entry) != Some(&key.session) => {
-                run.find(finding("its key was destroyed, but no erasure entry says so"));
-            }
-            None if erased.contains(&key.session) && !planned.contains(&number) => {
-                run.find(finding("an erasure entry says that its key was destroyed, but it is still there"));
-            }
-            Some(_) | None => {}
-        }
-    }
+    missing.iter().all(|(_, is_missing)| !is_missing)
 }
 
 fn verify_sessions(
@@ -344,45 +359,11 @@ fn verify_sessions(
     }
 }
 
-/// Reads all frames that are left in the journal; returns how many are not sealed.
-fn verify_journal(run: &Run<'_>, state: Option<&State>) -> Result<u64, TrailError> {
-    let dir = run.layout.journal();
-    if !dir.exists() {
-        // A copy of the evidence alone is fine.
-        return Ok(0);
-    }
-    let next = state.map_or(1, |state| state.next);
-    let mut unsealed = 0;
-    let mut reader = journal::Reader::open(&dir, Position(1));
-    loop {
-        match reader.next_batch() {
-            Ok(frames) if frames.len() == 0 => break,
-            Ok(frames) => unsealed += frames.filter(|frame| frame.position.0 >= next).count() as u64,
-            Err(journal::ReadError::Retired { oldest, .. }) => reader = journal::Reader::open(&dir, oldest),
-            Err(error @ journal::ReadError::Corrupt { .. }) => {
-                let file = match &error {
-                    journal::ReadError::Corrupt { file, .. } => run.relative(file),
-                    _ => None,
-                };
-                run.find(Finding { file, index: None, entry: None, problem: error.to_string() });
-                return Ok(unsealed);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // To a reader, damage in the last segment looks like the end; but what was sealed had been synced.
-    let end = reader.position();
-    if end.0 < next {
-        let problem =
-            format!("frame {end} of the journal is not valid, though frames up to {} are sealed", next - 1);
-        run.find(Finding { file: Some("journal".into()), index: None, entry: None, problem });
-    }
-    Ok(unsealed)
-}
-
 /// One verification, shared by its threads.
 struct Run<'a> {
     layout: &'a Layout,
+    /// The log's key.
+    vkey: VerifierKey,
     findings: Mutex<Vec<Finding>>,
     problems: AtomicU64,
 }
@@ -394,6 +375,10 @@ impl Run<'_> {
         if findings.len() < MAX_FINDINGS {
             findings.push(finding);
         }
+    }
+
+    fn find_in(&self, file: &str, problem: String) {
+        self.find(Finding { file: Some(file.into()), index: None, entry: None, problem });
     }
 
     fn find_session(&self, session: SessionId, problem: String) {

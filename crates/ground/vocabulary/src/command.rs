@@ -141,7 +141,7 @@ pub enum Effect {
     Unknown,
 }
 
-/// A function that a command calls.
+/// A function that a command calls; for a shell a program that it runs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct FunctionUse {
     /// Its name as the text gives it, lower-cased where the language does.
@@ -150,14 +150,14 @@ pub struct FunctionUse {
     pub effect: Effect,
 }
 
-/// A setting of the session that a command changes.
+/// A setting of the session that a command changes; for a shell a variable.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct SettingChange {
-    /// Lower-cased name; `*` for all.
+    /// Its name, for SQL lower-cased; `*` for all.
     pub name: String,
     /// The new value, or `None` for the default.
     pub value: Option<String>,
-    /// Whether it ends with the transaction.
+    /// Whether it ends with the transaction, for a shell with the one command it is set for.
     pub local: bool,
 }
 
@@ -176,18 +176,28 @@ pub enum TransactionControl {
 }
 
 /// What is known of one command without running it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Facts {
-    /// The command's own word in upper case: `SELECT`, `CREATE TABLE`.
+    /// The command's own word: `SELECT`, `CREATE TABLE`; for a shell the program that does the worst of it, or `EXEC`.
     pub verb: String,
+    /// Words of commands that it runs besides, at any depth, but for queries: `DELETE` of `WITH … DELETE … SELECT`, of
+    /// `EXPLAIN ANALYZE DELETE`, and of an EXECUTE that deletes; for a shell the other programs. Sorted, each once.
+    #[serde(default)]
+    pub inner_verbs: Vec<String>,
     /// The most dangerous thing it does, at any depth.
     pub class: Class,
     /// Objects it names, sorted, each once per usage.
     pub objects: Vec<ObjectUse>,
     /// Functions it calls, sorted, each once.
     pub functions: Vec<FunctionUse>,
-    /// For UPDATE and DELETE: whether every one of them has a WHERE. `None` where the question has no meaning.
+    /// For UPDATE, DELETE, MERGE and TRUNCATE: whether every part of it that changes or removes rows says which, by a
+    /// condition that names a column. `None` where the question has no meaning.
     pub has_where: Option<bool>,
+    /// For what hands out rows of a query: whether the text bounds how many, by a LIMIT or FETCH FIRST with a number on
+    /// the outermost query. A parameter bounds nothing, for it may be NULL; nor does WITH TIES. `None` where the
+    /// question has no meaning.
+    #[serde(default)]
+    pub has_limit: Option<bool>,
     /// What it does to the transaction.
     pub transaction: Option<TransactionControl>,
     /// Settings it changes.
@@ -203,10 +213,12 @@ impl Facts {
     pub fn unknown(verb: &str) -> Self {
         Self {
             verb: verb.to_owned(),
+            inner_verbs: Vec::new(),
             class: Class::Unknown,
             objects: Vec::new(),
             functions: Vec::new(),
             has_where: None,
+            has_limit: None,
             transaction: None,
             settings: Vec::new(),
             outlives_rollback: true,
@@ -217,6 +229,19 @@ impl Facts {
     #[must_use]
     pub fn plain(verb: &str, class: Class) -> Self {
         Self { class, outlives_rollback: false, ..Self::unknown(verb) }
+    }
+
+    /// Whether it may end the transaction that it runs in: by its own word, or by code.
+    #[must_use]
+    pub const fn may_end_transaction(&self) -> bool {
+        matches!(self.transaction, Some(TransactionControl::Commit | TransactionControl::Rollback))
+            || matches!(self.class, Class::Execute | Class::Unknown)
+    }
+
+    /// Whether an explicit transaction is under way for certain once it has succeeded.
+    #[must_use]
+    pub fn leaves_transaction(&self, open: bool) -> bool {
+        (open || self.transaction == Some(TransactionControl::Begin)) && !self.may_end_transaction()
     }
 }
 
@@ -231,6 +256,16 @@ mod tests {
             assert_eq!(Class::from_code(class.code()), Some(class));
             assert_eq!(serde_json::to_string(&class).unwrap(), format!("\"{class}\""));
         }
+    }
+
+    #[test]
+    fn a_transaction_goes_on_until_something_may_end_it() {
+        let with = |transaction| Facts { transaction, ..Facts::plain("X", Class::Session) };
+        assert!(with(Some(TransactionControl::Begin)).leaves_transaction(false));
+        assert!(with(Some(TransactionControl::Savepoint)).leaves_transaction(true));
+        assert!(!with(Some(TransactionControl::Savepoint)).leaves_transaction(false));
+        assert!(!with(Some(TransactionControl::Commit)).leaves_transaction(true));
+        assert!(with(None).leaves_transaction(true) && !Facts::unknown("X").leaves_transaction(true));
     }
 
     #[test]

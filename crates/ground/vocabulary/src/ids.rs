@@ -58,6 +58,13 @@ macro_rules! id {
         pub struct $name([u8; 16]);
 
         impl $name {
+            /// When it was made, in milliseconds since 1970.
+            #[must_use]
+            pub fn unix_ms(&self) -> u64 {
+                let [a, b, c, d, e, f, ..] = self.0;
+                u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+            }
+
             /// A new id from the wall clock (milliseconds since 1970) and 80 random bits.
             #[must_use]
             pub fn from_parts(unix_ms: u64, random: [u8; 10]) -> Self {
@@ -142,6 +149,10 @@ id!(
 id!(
     /// What proves a principal: a token, a key, a certificate. Never the secret itself.
     CredentialId, "cr_"
+);
+id!(
+    /// A question to people: may this command run?
+    ReviewId, "rv_"
 );
 id!(
     /// A gateway installation; it has its own journal and its own log.

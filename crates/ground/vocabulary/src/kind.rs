@@ -42,11 +42,17 @@ pub enum Kind {
     /// The target saw a session that did not come through the gateway.
     #[serde(rename = "escape")]
     Escape = 12,
+    /// A part of what a command read or wrote, kept beside the command's own entry. Lists leave it out.
+    #[serde(rename = "capture")]
+    Capture = 13,
+    /// Nothing else happened for a while, and the gateway runs.
+    #[serde(rename = "heartbeat")]
+    Heartbeat = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of its code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::SessionStart,
         Self::SessionEnd,
         Self::CommandStarted,
@@ -59,6 +65,8 @@ impl Kind {
         Self::Erasure,
         Self::Gap,
         Self::Escape,
+        Self::Capture,
+        Self::Heartbeat,
     ];
 
     /// The code in a leaf.
@@ -89,6 +97,8 @@ impl Kind {
             Self::Erasure => "erasure",
             Self::Gap => "gap",
             Self::Escape => "escape",
+            Self::Capture => "capture",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }
@@ -109,7 +119,7 @@ impl std::str::FromStr for Kind {
 /// No entry is of that kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no kind `{0}`; kinds are session.start, session.end, command.started, command, review.requested, review.decided, auth.failed, control.changed, trail.read, erasure, gap and escape"
+    "there is no kind `{0}`; kinds are session.start, session.end, command.started, command, review.requested, review.decided, auth.failed, control.changed, trail.read, erasure, gap, escape, capture and heartbeat"
 )]
 pub struct UnknownKind(String);
 

@@ -15,7 +15,7 @@ pub mod target;
 
 pub use command::{Class, Effect, Facts, FunctionUse, ObjectUse, SettingChange, TransactionControl, Usage};
 pub use decision::{Decision, PolicyHash, Verdict};
-pub use ids::{CredentialId, EntryId, IdError, NodeId, PrincipalId, SessionId, TargetId};
+pub use ids::{CredentialId, EntryId, IdError, NodeId, PrincipalId, ReviewId, SessionId, TargetId};
 pub use instant::Timestamp;
 pub use kind::Kind;
 pub use outcome::{Outcome, Status};

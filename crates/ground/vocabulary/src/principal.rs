@@ -129,6 +129,15 @@ pub enum ProvenBy {
     /// The local administrator: whoever may open the control socket.
     #[serde(rename = "control-socket")]
     ControlSocket,
+    /// A signature with the principal's own SSH key (RFC 4252, section 7).
+    #[serde(rename = "ssh-key")]
+    SshKey,
+    /// A signature with a key that the gateway's authority has certified for the principal.
+    #[serde(rename = "ssh-certificate")]
+    SshCertificate,
+    /// The token itself as password, inside SSH (RFC 4252, section 8).
+    #[serde(rename = "token-in-ssh")]
+    TokenInSsh,
 }
 
 /// Who runs a command: the principal, and the person it acts for.

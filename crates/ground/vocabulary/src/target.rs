@@ -12,14 +12,26 @@ use crate::principal::Name;
 pub enum TargetKind {
     /// PostgreSQL and what speaks its protocol.
     Postgres = 1,
+    /// A host with an SSH server.
+    Ssh = 2,
 }
 
 impl TargetKind {
+    /// Every kind, in the order of its code.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Ssh];
+
+    /// The kind that a leaf's code stands for.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == code)
+    }
+
     /// The public name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Ssh => "ssh",
         }
     }
 }

@@ -46,8 +46,7 @@ impl Buffer {
     /// Room for at least one byte behind what was read, and for `wanted` bytes from the first unscanned one.
     pub fn room(&mut self, wanted: usize) -> &mut [u8] {
         if self.bytes.is_empty() {
-            let spare = SPARE.with(|spare| spare.borrow_mut().pop());
-            self.bytes = spare.unwrap_or_else(|| vec![0; READ_BYTES]);
+            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; READ_BYTES]);
         }
         if self.start > 0 && (self.end == self.bytes.len() || self.scanned + wanted > self.bytes.len()) {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -81,6 +80,13 @@ impl Buffer {
         }
     }
 
+    /// Begins at the front again if nothing is in it.
+    pub const fn rewind(&mut self) {
+        if self.is_empty() {
+            (self.start, self.cleared, self.scanned, self.end) = (0, 0, 0, 0);
+        }
+    }
+
     /// Gives the memory back if nothing is in it.
     pub fn release(&mut self) {
         if !self.is_empty() || self.bytes.is_empty() {
@@ -96,6 +102,13 @@ impl Buffer {
                 }
             });
         }
+    }
+
+    /// Drops so many unscanned bytes; everything before them is written.
+    pub fn skip(&mut self, count: usize) {
+        self.start = (self.scanned + count).min(self.end);
+        self.cleared = self.start;
+        self.scanned = self.start;
     }
 
     /// Forgets what was not written.

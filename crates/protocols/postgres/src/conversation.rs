@@ -14,6 +14,9 @@
 //! - Memory is bounded by [`limits`]: a message is either buffered whole up to a limit or passed on as it comes.
 
 mod client;
+mod cursors;
+mod duty;
+mod gate;
 pub mod limits;
 mod names;
 mod running;
@@ -22,29 +25,82 @@ mod target;
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use classify::postgres::{ClientEncoding, PreparedStatement, SearchPath, Settings};
-use session::{Command, Known, NotRecorded};
+use classify::postgres::{Following, Name, PreparedStatement, SearchPath, Settings};
+use policy::Obligations;
+use session::{CaptureField, Command, Known, NotRecorded, Notice, Together, Verdict};
 use trail::record::{OutcomeRecord, ParamsBuf};
 use vocabulary::Status;
 
 use crate::facts::FactsCache;
 use crate::wire::backend::Transaction;
+use crate::wire::error_response::Report;
+use cursors::Cursors;
 use names::{Names, Opened, SlotId};
-use running::{CommandKey, Commands, Parts};
+pub use running::CommandKey;
+use running::{Commands, Parts};
 
 /// Takes what the conversation judges and observes.
 pub trait Recorder {
     /// The right to forward one command.
     type Permit;
+    /// A command that waits for people.
+    type Hold;
 
-    /// Judges a command.
+    /// The permit, if the command may go on at once. Otherwise nothing has happened.
     ///
     /// # Errors
     /// When it can't be recorded.
-    fn judge(&mut self, command: &Command<'_>) -> Result<Self::Permit, NotRecorded>;
+    fn try_permit(&mut self, command: &Command<'_>) -> Result<Option<Self::Permit>, NotRecorded>;
+
+    /// Judges commands that stand or fall together; `whole` is the text that has all of them.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    fn judge_all(
+        &mut self,
+        commands: &[Command<'_>],
+        whole: &[u8],
+    ) -> Result<Together<Self::Permit, Self::Hold>, NotRecorded>;
+
+    /// Judges commands again that waited.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    fn resume_all(
+        &mut self,
+        hold: Self::Hold,
+        verdict: Verdict,
+        commands: &[Command<'_>],
+        whole: &[u8],
+    ) -> Result<Together<Self::Permit, Self::Hold>, NotRecorded>;
+
+    /// Takes note of a command that does not run since something before it was refused.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    fn not_run(&mut self, command: &Command<'_>, message: &str) -> Result<(), NotRecorded>;
+
+    /// Takes note of a command that shows itself by its answer alone.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    fn acknowledge(&mut self, command: &Command<'_>) -> Result<Self::Permit, NotRecorded>;
+
+    /// Keeps a part of a command's rows.
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    fn capture_rows(&mut self, permit: &Self::Permit, bytes: &[u8]) -> Result<(), NotRecorded>;
+
+    /// What has to be kept while a command runs, and the policies that want it.
+    fn obligations(permit: &Self::Permit) -> Option<(Obligations, String)>;
+
+    /// What the client is told at once of a command that is held.
+    fn notice(hold: &Self::Hold) -> Option<&Notice>;
 
     /// Takes a command's outcome.
     ///
@@ -52,19 +108,61 @@ pub trait Recorder {
     /// When it can't be recorded.
     fn observe(&mut self, permit: Self::Permit, outcome: OutcomeRecord<'_>) -> Result<(), NotRecorded>;
 
+    /// Whether policy permits what nothing is known of: then it does not matter what code may have set.
+    fn permits_unknown(&mut self) -> bool;
+
     /// No explicit transaction is under way.
     fn outside_transaction(&mut self);
 }
 
 impl Recorder for session::Turn<'_> {
     type Permit = session::Permit;
+    type Hold = session::Hold;
 
-    fn judge(&mut self, command: &Command<'_>) -> Result<Self::Permit, NotRecorded> {
-        session::Turn::judge(self, command)
+    fn judge_all(&mut self, commands: &[Command<'_>], whole: &[u8]) -> Result<Together, NotRecorded> {
+        session::Turn::judge_all(self, commands, whole)
+    }
+
+    fn resume_all(
+        &mut self,
+        hold: Self::Hold,
+        verdict: Verdict,
+        commands: &[Command<'_>],
+        whole: &[u8],
+    ) -> Result<Together, NotRecorded> {
+        session::Turn::resume_all(self, hold, verdict, commands, whole)
+    }
+
+    fn not_run(&mut self, command: &Command<'_>, message: &str) -> Result<(), NotRecorded> {
+        session::Turn::not_run(self, command, message)
+    }
+
+    fn acknowledge(&mut self, command: &Command<'_>) -> Result<Self::Permit, NotRecorded> {
+        session::Turn::acknowledge(self, command)
+    }
+
+    fn capture_rows(&mut self, permit: &Self::Permit, bytes: &[u8]) -> Result<(), NotRecorded> {
+        session::Turn::capture(self, permit, CaptureField::Rows, bytes)
+    }
+
+    fn obligations(permit: &Self::Permit) -> Option<(Obligations, String)> {
+        permit.obligations().map(|obligations| (*obligations, permit.policies()))
+    }
+
+    fn notice(hold: &Self::Hold) -> Option<&Notice> {
+        hold.notice()
+    }
+
+    fn try_permit(&mut self, command: &Command<'_>) -> Result<Option<Self::Permit>, NotRecorded> {
+        session::Turn::try_permit(self, command)
     }
 
     fn observe(&mut self, permit: Self::Permit, outcome: OutcomeRecord<'_>) -> Result<(), NotRecorded> {
         session::Turn::observe(self, permit, outcome)
+    }
+
+    fn permits_unknown(&mut self) -> bool {
+        session::Turn::permits_unknown(self)
     }
 
     fn outside_transaction(&mut self) {
@@ -98,7 +196,7 @@ impl Fault {
 }
 
 /// What a scan came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan {
     /// Bytes from the start that may go on once the turn is recorded.
     pub taken: usize,
@@ -107,14 +205,44 @@ pub struct Scan {
 }
 
 /// What a scan needs to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// At least this many bytes behind what was taken, those present included.
     Bytes(usize),
     /// Answers of the target.
     Stalled,
+    /// People: see [`Conversation::held`]. The message that waits is the next.
+    Held,
+    /// Once what was taken has gone on, this.
+    Edit(Edit),
     /// Nothing: the client has said goodbye.
     Finished,
+}
+
+/// A change of the stream, between two messages or in place of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// The gateway's own bytes, to go first.
+    pub insert: Vec<u8>,
+    /// Bytes of the stream that are dropped then.
+    pub skip: usize,
+    /// Bytes of the stream that go on then, without another look.
+    pub pass: usize,
+}
+
+/// A command that waits for people.
+#[derive(Debug)]
+enum Held<H> {
+    Nothing,
+    Waiting(H),
+    Answered(H, Verdict),
+}
+
+/// The rest of a segment in which a command was refused: nothing of it runs.
+#[derive(Debug, Default)]
+struct Doomed {
+    /// Statements that it would have prepared, for what the trail says of those that would have run.
+    statements: HashMap<Box<[u8]>, Rc<Statement>>,
 }
 
 /// A prepared statement.
@@ -123,6 +251,11 @@ struct Statement {
     text: Box<[u8]>,
     known: Rc<Known>,
     prepares: Option<PreparedStatement>,
+    declares: Option<PreparedStatement>,
+    /// What is known of it holds under this path; `None`: it is not known from its text.
+    path: Option<Arc<SearchPath>>,
+    /// What is known of it hangs on what a name stands for when it runs.
+    by_name: bool,
     /// OIDs of its parameters, big-endian, as the client declared or the target described them.
     types: RefCell<Box<[u8]>>,
     /// Its share of [`limits::MAX_PREPARED_BYTES`], given back when it is dropped.
@@ -197,6 +330,20 @@ enum Expected {
     },
     /// The client ended a COPY that the target had not asked for yet.
     CopyEnd,
+    /// What stands for a refused command: it must fail, and the client hears this instead.
+    Refused {
+        report: Box<Report>,
+        extended: bool,
+    },
+    /// The gateway's own statement before a command; the client hears nothing of it.
+    Injected {
+        /// Before a simple query: if it fails, the target takes the query for part of a pipeline.
+        simple: bool,
+    },
+    /// The gateway's own question between two segments; the client hears nothing of it.
+    Asked {
+        answers: Vec<String>,
+    },
     /// The end of a segment: a Sync, or the end of a simple query or function call.
     Ready {
         segment: u64,
@@ -205,21 +352,20 @@ enum Expected {
 }
 
 /// The state of one session's conversation.
-pub struct Conversation<P> {
+pub struct Conversation<P, H = session::Hold> {
     queue: VecDeque<Expected>,
     commands: Commands<P>,
     statements: Names<Rc<Statement>>,
     portals: Names<Portal>,
-    settings: Settings,
-    /// What RESET goes back to.
-    start_settings: Settings,
-    /// Those from before the explicit transaction under way; boxed, since most sessions have none.
-    settings_before: Option<Box<Settings>>,
-    /// The transaction under way was undone, or will be.
-    rolled_back: bool,
+    /// Cursors that DECLARE made.
+    cursors: Cursors,
+    following: Following,
     transaction: Transaction,
     /// A command under way may end the transaction.
     transaction_may_end: bool,
+    /// The segment in which a BEGIN was sent last, with nothing behind it that may end what it began. It succeeds, or
+    /// nothing behind it in the segment runs.
+    begun: u64,
     /// Segments the client has ended so far.
     segment: u64,
     /// The last segment that the target has answered.
@@ -228,6 +374,12 @@ pub struct Conversation<P> {
     doubt: u64,
     /// The last segment with a command that may change how text is read.
     lexing_doubt: u64,
+    /// The last segment with a command that runs code, which may change anything.
+    code: u64,
+    /// What texts mean is in doubt, and policy cares.
+    wary: bool,
+    /// Nothing of the segment under way was sent yet.
+    at_start: bool,
     /// The target skips everything until a Sync.
     skipping: bool,
     /// The target reads COPY data.
@@ -243,11 +395,33 @@ pub struct Conversation<P> {
     /// The client went away without a goodbye.
     client_gone: bool,
     params: ParamsBuf,
+    /// The command that waits for people.
+    held: Held<H>,
+    /// A command of the segment under way was refused.
+    doomed: Option<Box<Doomed>>,
+    /// The body that is still to pass is dropped instead: of the client's, of the target's.
+    dropping: (bool, bool),
+    /// Messages for the client that belong to no answer.
+    asides: Vec<u8>,
+    /// The gateway's own messages to the target that are due now.
+    upward: Vec<u8>,
+    /// The gateway's own message that goes to the target behind the one scanned last.
+    behind: Vec<u8>,
+    /// A command behind which nothing may be sent before it is answered.
+    alone: Option<CommandKey>,
+    /// The command whose row is passing, where its rows are recorded.
+    tapped: Option<CommandKey>,
+    /// The next ReadyForQuery is not for the client: something that must fail comes first.
+    ready_dropped: bool,
+    /// The command under way has broken a limit: the target has to be told.
+    cancel_wanted: bool,
+    /// Differs in the whole process whenever a setting may have changed: stands for values that only the server knows.
+    mark: u64,
     /// Bytes that prepared statements hold.
     prepared_bytes: Rc<Cell<usize>>,
 }
 
-impl<P> Conversation<P> {
+impl<P, H> Conversation<P, H> {
     /// A conversation right after login. `parameters` are the target's `ParameterStatus`, by name.
     pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut conversation = Self {
@@ -255,16 +429,18 @@ impl<P> Conversation<P> {
             commands: Commands::default(),
             statements: Names::default(),
             portals: Names::default(),
-            settings: Settings::default(),
-            start_settings: Settings::default(),
-            settings_before: None,
-            rolled_back: false,
+            cursors: Cursors::default(),
+            following: Following::new(Settings::default()),
             transaction: Transaction::Idle,
             transaction_may_end: false,
+            begun: 0,
             segment: 1,
             answered: 0,
             doubt: 0,
             lexing_doubt: 0,
+            code: 0,
+            wary: false,
+            at_start: true,
             skipping: false,
             copying_in: false,
             client_body: 0,
@@ -273,19 +449,29 @@ impl<P> Conversation<P> {
             target_said_goodbye: false,
             client_gone: false,
             params: ParamsBuf::new(),
+            held: Held::Nothing,
+            doomed: None,
+            dropping: (false, false),
+            asides: Vec::new(),
+            upward: Vec::new(),
+            behind: Vec::new(),
+            alone: None,
+            tapped: None,
+            ready_dropped: false,
+            cancel_wanted: false,
+            mark: 0,
             prepared_bytes: Rc::default(),
         };
         for (name, value) in parameters {
-            conversation.set_parameter(name, value);
+            conversation.following.reports(name, value);
         }
-        conversation.start_settings = conversation.settings.clone();
+        conversation.following.starts_here();
         conversation
     }
 
-    /// Sets the search path that the client asked for at start, which the target may not report.
-    pub fn set_search_path(&mut self, value: &str) {
-        self.set_parameter("search_path", value);
-        self.start_settings = self.settings.clone();
+    /// As whom the session's commands run from the start, where the client asked for another role as it connected.
+    pub fn starts_as(&mut self, role: &str) {
+        self.following.starts_as(role);
     }
 
     /// The transaction status that the target greeted with.
@@ -316,17 +502,50 @@ impl<P> Conversation<P> {
         self.target_body == 0
     }
 
+    /// The command that waits for people, for whoever polls it.
+    pub const fn held(&mut self) -> Option<&mut H> {
+        match &mut self.held {
+            Held::Waiting(hold) => Some(hold),
+            Held::Nothing | Held::Answered(..) => None,
+        }
+    }
+
+    /// How the waiting ended. The message that waited is to be scanned again.
+    pub fn answered(&mut self, verdict: Verdict) {
+        self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Waiting(hold) => Held::Answered(hold, verdict),
+            other @ (Held::Nothing | Held::Answered(..)) => other,
+        };
+    }
+
+    /// Messages for the client that belong to no answer, to be put between two others.
+    pub fn take_asides(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.asides)
+    }
+
+    /// The gateway's own messages to the target, to be put between two of the client's.
+    pub fn take_upward(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.upward)
+    }
+
+    /// Whether the next byte to the target begins a message.
+    #[must_use]
+    pub const fn between_client_messages(&self) -> bool {
+        self.client_body == 0
+    }
+
     /// Ends the conversation: observes every command that has no outcome yet. `running` is said of the one that
     /// the target was working on, and of those behind it.
     ///
     /// # Errors
     /// When an outcome can't be recorded.
-    pub fn abandon<R: Recorder<Permit = P>>(
+    pub fn abandon<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         recorder: &mut R,
         reason: &str,
     ) -> Result<(), NotRecorded> {
         self.queue.clear();
+        self.held = Held::Nothing;
         self.portals.drain().for_each(drop);
         for running in self.commands.drain() {
             // A portal that nobody executes any more has nothing under way.
@@ -345,24 +564,6 @@ impl<P> Conversation<P> {
         Ok(())
     }
 
-    /// Follows a setting that the target reports or that a command has changed.
-    fn set_parameter(&mut self, name: &str, value: &str) {
-        match name {
-            "standard_conforming_strings" => self.settings.standard_conforming_strings = value == "on",
-            "client_encoding" => self.settings.client_encoding = ClientEncoding::from_name(value),
-            "search_path" => {
-                if let Some(path) = SearchPath::parse(value) {
-                    self.settings.search_path = path;
-                }
-            }
-            "server_version" => {
-                let digits = value.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-                self.settings.server_major = digits.parse().ok();
-            }
-            _ => {}
-        }
-    }
-
     /// Whether every segment before the one being sent is answered.
     fn all_answered(&self) -> bool {
         self.answered + 1 >= self.segment || self.queue.is_empty()
@@ -375,14 +576,42 @@ impl<P> Conversation<P> {
 
     /// What is known of a text under the session's settings.
     fn understand(&self, text: &[u8], facts: &mut FactsCache) -> crate::facts::Understood {
-        let prepared = |name: &str| {
-            self.statements
+        let named = |name: Name<'_>| match name {
+            Name::Statement(name) => self
+                .statements
                 .peek(name.as_bytes())
-                .map(|statement| std::sync::Arc::clone(statement.known.facts()))
+                .filter(|statement| self.still_holds(statement))
+                .map(|statement| Arc::clone(statement.known.facts())),
+            Name::Cursor(name) => {
+                let portal = || self.portals.peek(name.as_bytes());
+                self.cursors
+                    .find(name)
+                    .or_else(|| portal().map(|portal| Arc::clone(portal.statement.known.facts())))
+            }
         };
-        if self.lexing_doubt == self.segment && self.segment > 0 {
-            return facts.unknown();
+        if self.reads_in_doubt() {
+            return facts.understand(text, &self.following.doubtful(), &named);
         }
-        facts.understand(text, &self.settings, &prepared)
+        facts.understand(text, self.following.settings(), &named)
+    }
+
+    /// Whether what is known of a prepared statement is still so: the target reads its text again where the search
+    /// path is another, and looks names up when it runs.
+    fn still_holds(&self, statement: &Statement) -> bool {
+        let same = |path: &Arc<SearchPath>| {
+            Arc::ptr_eq(path, self.following.path()) || path == self.following.path()
+        };
+        !statement.by_name && !self.reads_in_doubt() && statement.path.as_ref().is_none_or(same)
+    }
+
+    /// Whether what a text means hangs on settings that are not known, and can't be before the segment ends.
+    const fn reads_in_doubt(&self) -> bool {
+        self.wary || self.lexing_doubt == self.segment
+    }
+
+    /// Whether the next command runs in an explicit transaction for certain, or not at all.
+    fn in_transaction(&self) -> bool {
+        let open = self.transaction == Transaction::Open && !self.transaction_may_end;
+        open || self.begun == self.segment
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session::{Door, EndCause, Ended, NotRecorded, Protocol, Recorded};
+use session::{Codes, Door, EndCause, Ended, NotRecorded, Protocol, Recorded};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use trail::record::EndReason;
 use vocabulary::{TargetKind, Where};
 
-use crate::cancel::{CancelGuard, CancelMap, CancelRoute};
+use crate::cancel::{CancelGuard, CancelMap, CancelRoute, Hook};
 use crate::conversation::{Conversation, Fault};
 use crate::login::{self, Arrival, Guest, farewell};
 use crate::relay::{Over, Relay};
@@ -54,8 +54,19 @@ impl Protocol for Postgres {
                 return Ended::TurnedAway;
             }
         };
-        match login::greet(stream, door).await {
-            Ok(Arrival::Guest(guest)) => self.host(*guest).await,
+        // Each step in a box of its own, gone before the next begins: an open session should not have the room of a login.
+        let arrival = Box::pin(login::greet(stream, door)).await;
+        match arrival {
+            Ok(Arrival::Guest(guest)) => {
+                let hosted = Box::pin(self.host(*guest)).await;
+                match hosted {
+                    Ok(open) => {
+                        run(open).await;
+                        Ended::Session
+                    }
+                    Err(ended) => ended,
+                }
+            }
             Ok(Arrival::Cancel(request)) => {
                 self.cancels.cancel(&request).await;
                 Ended::Signal
@@ -69,10 +80,12 @@ impl Protocol for Postgres {
 }
 
 impl Postgres {
-    /// Connects a guest with its target, and relays.
-    async fn host(&self, guest: Guest) -> Ended {
+    /// Connects a guest with its target; an error says what the connection came to without a session.
+    async fn host(&self, guest: Guest) -> Result<Box<Open>, Ended> {
         let Guest { stream, mut opening, protocol, wish, settings, pending, .. } = guest;
-        opening.client_mut().settings = shown(&settings);
+        let settings = shown(&settings);
+        let role = settings.get("role").cloned();
+        opening.client_mut().settings = settings;
         let target = Arc::clone(opening.target());
         let upstream = match Box::pin(self.connector.connect(&target, &wish)).await {
             Ok(upstream) => upstream,
@@ -80,7 +93,7 @@ impl Postgres {
                 let database =
                     wish.database.as_deref().map(|name| String::from_utf8_lossy(name).into_owned());
                 Self::not_reached(stream, opening, database, &error).await;
-                return Ended::Session;
+                return Err(Ended::Session);
             }
         };
         let place = Where {
@@ -92,20 +105,23 @@ impl Postgres {
             peer: (upstream.pid != 0).then(|| format!("backend {}", upstream.pid)),
         };
         let Upstream { stream: target, parameters, cancel, mut greeting, status, leftover, .. } = upstream;
-        let (session, target) = match opening.start(place, target) {
+        let (mut session, target) = match opening.start(place, target) {
             Ok(started) => started,
             Err(error) => {
                 farewell(stream, &not_recorded(&error).to_bytes()).await;
-                return Ended::TurnedAway;
+                return Err(Ended::TurnedAway);
             }
         };
-        let guard = cancel.clone().and_then(|route| self.cancels.register(protocol, route, None));
+        session.set_codes(Codes { refused: Some("42501"), expired: Some("TG001"), cancelled: Some("57014") });
+        let live = Arc::clone(session.live());
+        let hook: Hook = Box::new(move || live.cancel_hold());
+        let guard = cancel.clone().and_then(|route| self.cancels.register(protocol, route, Some(hook)));
         finish_greeting(&mut greeting, guard.as_ref(), status);
         let mut conversation =
             Conversation::new(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         conversation.greeted(status);
-        for setting in settings.iter().filter(|setting| setting.name == "search_path") {
-            conversation.set_search_path(&String::from_utf8_lossy(&setting.value));
+        if let Some(role) = role {
+            conversation.starts_as(&role);
         }
         let mut stream = stream;
         let welcome = async {
@@ -115,13 +131,11 @@ impl Postgres {
         if !matches!(timeout(GREETING_TIMEOUT, welcome).await, Ok(Ok(()))) {
             let detail = Some("the client left before it was greeted".to_owned());
             log_unrecorded(session.end(EndReason::Client, detail));
-            return Ended::Session;
+            return Err(Ended::Session);
         }
         drop(greeting);
-        let relay = Relay::new(stream, target, session, conversation, &pending, &leftover);
-        // Boxed: the task of a connection that is not let in should not have the room of one that is.
-        Box::pin(run(relay, cancel, guard)).await;
-        Ended::Session
+        let relay = Relay::new(stream, target, session, conversation, cancel.clone(), (&pending, &leftover));
+        Ok(Box::new(Open { relay, cancel, guard }))
     }
 
     /// The target did not let us in: the client hears which side is at fault, and the trail too.
@@ -165,10 +179,27 @@ fn finish_greeting(greeting: &mut Vec<u8>, guard: Option<&CancelGuard>, status: 
     packet::put(greeting, b'Z', |out| out.push(status));
 }
 
+/// A session that has begun.
+struct Open {
+    relay: Relay<Stream, Stream>,
+    cancel: Option<CancelRoute>,
+    guard: Option<CancelGuard>,
+}
+
 /// Relays, then sees to it that everything has its end.
-async fn run(mut relay: Relay<Stream, Stream>, cancel: Option<CancelRoute>, guard: Option<CancelGuard>) {
-    let over = relay.run().await;
+async fn run(mut open: Box<Open>) {
+    let over = open.relay.run().await;
+    Box::pin(conclude(open, over)).await;
+}
+
+async fn conclude(open: Box<Open>, over: Over) {
+    let Open { mut relay, cancel, guard } = *open;
     drop(guard);
+    if !matches!(over, Over::NotRecorded(_))
+        && let Err(error) = relay.withdraw()
+    {
+        tracing::error!(?error, "what waited for people could not be taken back in the trail");
+    }
     let may_speak = relay.may_speak();
     let Relay { client, target, mut session, mut conversation, .. } = relay;
     let was_waiting = conversation.is_waiting();

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use classify::postgres::{Cache, NOTHING_PREPARED, Settings, classify};
+use classify::shell;
 
 const STATEMENTS: &[(&str, &str)] = &[
     ("pgbench -S", "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;"),
@@ -69,6 +70,40 @@ fn main() {
         let parsed = classify(text.as_bytes(), &settings, NOTHING_PREPARED);
         let ms = begin.elapsed().as_secs_f64() * 1e3;
         println!("{name:<24} {:>10} {ms:>10.1}  {:?}", text.len(), parsed.class());
+    }
+    shell_commands();
+}
+
+const COMMANDS: &[(&str, &str)] = &[
+    ("true", "true"),
+    ("ls", "ls -la /var/log"),
+    ("pipeline", "ps aux | grep nginx | grep -v grep | awk '{print $2}'"),
+    ("ansible", "/bin/sh -c 'echo ~deploy && sleep 0'"),
+    ("loop", "for f in /var/log/*.log; do if [ -f \"$f\" ]; then tail -1 \"$f\"; fi; done"),
+    ("rsync", "rsync --server --sender -logDtpre.iLsfxCIvu . /srv/data"),
+];
+
+fn shell_commands() {
+    println!("\n{:<12} {:>10} {:>12}", "command", "cold µs", "cached µs");
+    for (name, text) in COMMANDS {
+        let text = text.as_bytes();
+        let cold = nanoseconds(5_000, || {
+            black_box(shell::understand_with(black_box(text), shell::Terminal::Absent));
+        });
+        let mut cache = shell::Cache::new();
+        let cached = nanoseconds(200_000, || {
+            black_box(cache.understand(black_box(text), shell::Terminal::Absent));
+        });
+        println!("{name:<12} {:>10.2} {:>12.3}", cold / 1e3, cached / 1e3);
+    }
+    let nested = format!("{}ls{}", "( ".repeat(4), "; ) ".repeat(4));
+    let widest = format!("{nested}; ").repeat(shell::limits::MAX_BYTES / (nested.len() + 2));
+    for (name, text) in [("64 KiB of ( ( ( ( ls", widest.as_str()), ("64 KiB of ls;", &"ls;".repeat(20_000))]
+    {
+        let begin = Instant::now();
+        let understood = shell::understand_with(text.as_bytes(), shell::Terminal::Absent);
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        println!("{name:<24} {:>10} {ms:>10.1}  {}", text.len(), understood.facts.class);
     }
 }
 

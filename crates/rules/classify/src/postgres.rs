@@ -7,6 +7,7 @@
 
 mod cache;
 mod children;
+mod following;
 mod functions;
 pub mod limits;
 mod names;
@@ -23,8 +24,9 @@ use std::sync::Arc;
 use vocabulary::Facts;
 
 pub use cache::Cache;
+pub use following::{Following, QUESTION, TransactionStatus};
 pub use parse::classify;
-pub use settings::{ClientEncoding, SearchPath, Settings, UNKNOWN_VALUE};
+pub use settings::{ClientEncoding, SearchPath, Settings, UNKNOWN_VALUE, arranged};
 
 /// Which way rows flow in a COPY over the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,8 +37,8 @@ pub enum CopyDirection {
     Out,
 }
 
-/// A statement that PREPARE names. The caller remembers it once the server has said that the PREPARE
-/// succeeded, and gives it back through [`Prepared`].
+/// A statement that PREPARE names, or a query that DECLARE does. The caller remembers it once the server has said that
+/// it succeeded, and gives it back through [`Prepared`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PreparedStatement {
     /// Its name, as the server folds it.
@@ -45,9 +47,17 @@ pub struct PreparedStatement {
     pub facts: Arc<Facts>,
 }
 
-/// Finds the facts of a statement that the session has prepared, by name: those of PREPARE and those of the
-/// protocol's Parse, for EXECUTE runs both. `None` makes the EXECUTE unknown.
-pub type Prepared<'a> = &'a dyn Fn(&str) -> Option<Arc<Facts>>;
+/// A name that the session gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Name<'a> {
+    /// Of a prepared statement: by PREPARE or by the protocol's Parse, for EXECUTE runs both.
+    Statement(&'a str),
+    /// Of a cursor: by DECLARE or by the protocol's Bind, for FETCH takes both.
+    Cursor(&'a str),
+}
+
+/// Finds the facts of a statement or a cursor that the session has named. `None` makes the EXECUTE or FETCH unknown.
+pub type Prepared<'a> = &'a dyn Fn(Name<'_>) -> Option<Arc<Facts>>;
 
 /// A session that has prepared nothing.
 pub const NOTHING_PREPARED: Prepared<'static> = &|_| None;
@@ -64,6 +74,10 @@ pub struct Statement {
     pub copy: Option<CopyDirection>,
     /// Set for PREPARE.
     pub prepares: Option<PreparedStatement>,
+    /// Set for DECLARE.
+    pub declares: Option<PreparedStatement>,
+    /// Whether another session, or this one later, may get other facts for the same text: it runs what has a name.
+    pub by_name: bool,
 }
 
 /// What a text holds.

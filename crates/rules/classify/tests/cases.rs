@@ -9,7 +9,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use classify::postgres::{ClientEncoding, Parsed, SearchPath, Settings, Statement, classify};
+use classify::postgres::{
+    ClientEncoding, NOTHING_PREPARED, Name, Parsed, SearchPath, Settings, Statement, classify,
+};
 use vocabulary::{Class, Effect, Facts, Usage};
 
 fn facts(facts: &Facts) -> String {
@@ -28,6 +30,9 @@ fn facts(facts: &Facts) -> String {
         Some(true) => line.push_str(" | where"),
         Some(false) => line.push_str(" | no where"),
         None => {}
+    }
+    if facts.has_limit == Some(true) {
+        line.push_str(" | limit");
     }
     if let Some(transaction) = facts.transaction {
         write!(line, " | transaction {transaction:?}").unwrap();
@@ -81,8 +86,12 @@ fn judged(text: &str, directives: &[&str]) -> Vec<String> {
             other => panic!("no such directive: {other:?}"),
         }
     }
-    let lookup =
-        |wanted: &str| prepared.iter().find(|(name, _)| *name == wanted).map(|(_, facts)| Arc::clone(facts));
+    let lookup = |wanted: Name<'_>| {
+        prepared
+            .iter()
+            .find(|(name, _)| matches!(wanted, Name::Statement(w) | Name::Cursor(w) if w == *name))
+            .map(|(_, facts)| Arc::clone(facts))
+    };
     verdict(&classify(text.as_bytes(), &settings, &lookup))
 }
 
@@ -131,4 +140,31 @@ fn every_case_is_judged_as_written() {
     }
     assert!(cases > 200, "only {cases} cases");
     assert!(wrong.is_empty(), "{} of {cases} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_runs_within_a_statement_has_its_word_too() {
+    let inner = |text: &str| match classify(text.as_bytes(), &Settings::default(), NOTHING_PREPARED) {
+        Parsed::Statements(statements) => statements.last().unwrap().facts.inner_verbs.join(" "),
+        other => panic!("{text}: {other:?}"),
+    };
+    for (text, expected) in [
+        ("DELETE FROM carts", ""),
+        ("INSERT INTO carts SELECT * FROM orders", ""),
+        ("WITH gone AS (DELETE FROM carts RETURNING *) SELECT * FROM gone", "DELETE"),
+        (
+            "WITH a AS (UPDATE carts SET x = 1 RETURNING 1), b AS (DELETE FROM carts) INSERT INTO orders TABLE a",
+            "DELETE UPDATE",
+        ),
+        ("EXPLAIN ANALYZE DELETE FROM carts", "DELETE"),
+        ("EXPLAIN DELETE FROM carts", ""),
+        ("COPY (DELETE FROM carts RETURNING *) TO STDOUT", "DELETE"),
+        ("PREPARE p AS DELETE FROM carts", "DELETE"),
+        ("PREPARE p AS DELETE FROM carts; EXECUTE p", "DELETE"),
+        ("DECLARE c CURSOR FOR SELECT 1; FETCH c", ""),
+        ("CREATE RULE r AS ON INSERT TO carts DO DELETE FROM orders", ""),
+        ("CREATE SCHEMA shop CREATE TABLE carts (id int)", "CREATE TABLE"),
+    ] {
+        assert_eq!(inner(text), expected, "{text}");
+    }
 }

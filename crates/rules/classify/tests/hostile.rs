@@ -74,6 +74,23 @@ fn deep_nesting_gets_a_verdict() {
     );
 }
 
+#[test]
+fn nested_row_locks_take_bounded_time() {
+    let deep = |times: usize| {
+        format!("{}SELECT 1{}", "SELECT * FROM (".repeat(times), ") a FOR UPDATE".repeat(times))
+    };
+    assert_eq!(class(&deep(100)), Some(Class::Write));
+    assert!(class(&deep(20_000)).is_some());
+}
+
+#[test]
+fn names_are_cut_where_the_server_cuts_them() {
+    // 62 bytes and one character of two.
+    let name = format!("{}é", "a".repeat(62));
+    let Parsed::Statements(statements) = on_stacks(&format!("SELECT * FROM {name}")) else { panic!() };
+    assert_eq!(statements[0].facts.objects[0].name, format!("public.{}", "a".repeat(62)));
+}
+
 /// The lexer reads a run of signs anew from each of them.
 #[test]
 fn runs_of_signs_take_bounded_time() {

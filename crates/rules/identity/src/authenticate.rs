@@ -7,8 +7,9 @@
 
 use vocabulary::{CredentialId, ProvenBy, Timestamp, Who};
 
-use crate::principal::{Credential, CredentialState, Principal};
+use crate::principal::{CredentialState, Principal, Validity};
 use crate::scram::{ScramError, ScramProof};
+use crate::ssh_key::SshPublicKey;
 use crate::throttle::Throttled;
 use crate::token::TokenDigest;
 
@@ -40,6 +41,12 @@ pub enum Rejected {
         /// When it was revoked.
         at: Timestamp,
     },
+    /// A key for SSH that nobody has.
+    #[error("no principal has the SSH key {0}")]
+    UnknownKey(String),
+    /// A certificate for SSH that the gateway's authority did not make, or not for now.
+    #[error("the SSH certificate is not of this gateway's authority, not valid now, or names nobody")]
+    Certificate,
     /// The principal, or the person it acts for, is disabled.
     #[error("the principal, or the person it acts for, is disabled")]
     Disabled,
@@ -58,6 +65,8 @@ impl Rejected {
         match self {
             Self::UnknownPrincipal => "unknown-principal",
             Self::WrongSecret => "wrong-secret",
+            Self::UnknownKey(_) => "unknown-key",
+            Self::Certificate => "certificate",
             Self::Expired { .. } => "expired",
             Self::Revoked { .. } => "revoked",
             Self::Disabled => "disabled",
@@ -93,7 +102,27 @@ impl Login<'_> {
         let digest = TokenDigest::of(presented);
         let principal = self.principal.ok_or(Rejected::UnknownPrincipal)?;
         let credential = principal.credentials.iter().find(|credential| credential.token_digest == digest);
-        self.conclude(principal, credential.ok_or(Rejected::WrongSecret)?, proven_by)
+        self.conclude(principal, credential.ok_or(Rejected::WrongSecret)?.id, proven_by)
+    }
+
+    /// A signature that fits a public key.
+    ///
+    /// # Errors
+    /// [`Rejected`], for the trail.
+    pub fn by_ssh_key(self, key: &SshPublicKey) -> Result<Who, Rejected> {
+        let principal = self.principal.ok_or(Rejected::UnknownPrincipal)?;
+        let known = principal.ssh_key(key).ok_or(Rejected::WrongSecret)?;
+        self.conclude(principal, known.id, ProvenBy::SshKey)
+    }
+
+    /// A certificate of the gateway's own authority, which hangs on one of the principal's credentials: it works as
+    /// long as that does.
+    ///
+    /// # Errors
+    /// [`Rejected`], for the trail.
+    pub fn by_certificate(self, credential: CredentialId) -> Result<Who, Rejected> {
+        let principal = self.principal.ok_or(Rejected::UnknownPrincipal)?;
+        self.conclude(principal, credential, ProvenBy::SshCertificate)
     }
 
     /// A proof that [`crate::scram::server`] found to fit.
@@ -103,7 +132,7 @@ impl Login<'_> {
     pub fn by_proof(self, proof: &ScramProof) -> Result<Who, Rejected> {
         let principal = self.principal.ok_or(Rejected::UnknownPrincipal)?;
         let credential = principal.credential(proof.credential).ok_or(Rejected::WrongSecret)?;
-        self.conclude(principal, credential, proof.mechanism.proven_by())
+        self.conclude(principal, credential.id, proof.mechanism.proven_by())
     }
 
     /// What to record when the exchange ended without a proof.
@@ -119,22 +148,22 @@ impl Login<'_> {
     fn conclude(
         self,
         principal: &Principal,
-        credential: &Credential,
+        credential: CredentialId,
         proven_by: ProvenBy,
     ) -> Result<Who, Rejected> {
         if principal.disabled {
             return Err(Rejected::Disabled);
         }
-        match credential.state(self.now) {
-            CredentialState::Active => Ok(principal.who(credential.id, proven_by)),
-            CredentialState::Expired => Err(Rejected::Expired {
-                credential: credential.id,
-                at: credential.expires_at.unwrap_or(self.now),
-            }),
-            CredentialState::Revoked => Err(Rejected::Revoked {
-                credential: credential.id,
-                at: credential.revoked_at.unwrap_or(self.now),
-            }),
+        let Validity { expires_at, revoked_at } =
+            principal.validity(credential).ok_or(Rejected::WrongSecret)?;
+        match CredentialState::at(self.now, expires_at, revoked_at) {
+            CredentialState::Active => Ok(principal.who(credential, proven_by)),
+            CredentialState::Expired => {
+                Err(Rejected::Expired { credential, at: expires_at.unwrap_or(self.now) })
+            }
+            CredentialState::Revoked => {
+                Err(Rejected::Revoked { credential, at: revoked_at.unwrap_or(self.now) })
+            }
         }
     }
 }
@@ -144,6 +173,7 @@ mod tests {
     use vocabulary::{PrincipalId, PrincipalKind};
 
     use super::*;
+    use crate::principal::Credential;
     use crate::scram::ScramVerifier;
     use crate::token::Token;
 
@@ -167,6 +197,7 @@ mod tests {
             roles: Vec::new(),
             disabled: false,
             credentials: vec![credential],
+            ssh_keys: Vec::new(),
         }
     }
 

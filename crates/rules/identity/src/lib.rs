@@ -11,10 +11,12 @@
 pub mod authenticate;
 pub mod principal;
 pub mod scram;
+pub mod ssh_key;
 pub mod throttle;
 pub mod token;
 
 pub use authenticate::{Login, REFUSED, Rejected};
 pub use principal::{Credential, CredentialState, Principal, Role};
+pub use ssh_key::{SshKey, SshKeyError, SshPublicKey};
 pub use throttle::{Throttle, Throttled};
 pub use token::{Token, TokenDigest, TokenError};

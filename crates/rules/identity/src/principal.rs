@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{CredentialId, Name, PrincipalId, PrincipalKind, ProvenBy, Timestamp, Who};
 
 use crate::scram::ScramVerifier;
+use crate::ssh_key::{SshKey, SshPublicKey};
 use crate::token::TokenDigest;
 
 /// What a principal may do with the gateway itself, beyond passing through it.
@@ -88,17 +89,25 @@ pub enum CredentialState {
     Revoked,
 }
 
+impl CredentialState {
+    /// The state of a credential with these ends at `now`. Revoked outranks expired.
+    #[must_use]
+    pub fn at(now: Timestamp, expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>) -> Self {
+        if revoked_at.is_some_and(|at| at <= now) {
+            Self::Revoked
+        } else if expires_at.is_some_and(|at| at <= now) {
+            Self::Expired
+        } else {
+            Self::Active
+        }
+    }
+}
+
 impl Credential {
     /// Whether it works at `now`. Revoked outranks expired: it says that somebody decided.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> CredentialState {
-        if self.revoked_at.is_some_and(|at| at <= now) {
-            CredentialState::Revoked
-        } else if self.expires_at.is_some_and(|at| at <= now) {
-            CredentialState::Expired
-        } else {
-            CredentialState::Active
-        }
+        CredentialState::at(now, self.expires_at, self.revoked_at)
     }
 
     /// The moment from which on it will not work, as known now.
@@ -130,6 +139,17 @@ pub struct Principal {
     pub disabled: bool,
     /// Its secrets, newest first; revoked and expired ones too, so that the trail can say which was tried.
     pub credentials: Vec<Credential>,
+    /// Its public keys for SSH, newest first; revoked and expired ones too.
+    pub ssh_keys: Vec<SshKey>,
+}
+
+/// When a credential of whatever sort ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Validity {
+    /// From when on it no longer works; `None` if it never expires.
+    pub expires_at: Option<Timestamp>,
+    /// From when on it is revoked.
+    pub revoked_at: Option<Timestamp>,
 }
 
 impl Principal {
@@ -143,6 +163,21 @@ impl Principal {
     #[must_use]
     pub fn credential(&self, id: CredentialId) -> Option<&Credential> {
         self.credentials.iter().find(|credential| credential.id == id)
+    }
+
+    /// Its public key of that wire form.
+    #[must_use]
+    pub fn ssh_key(&self, key: &SshPublicKey) -> Option<&SshKey> {
+        self.ssh_keys.iter().find(|known| known.key == *key)
+    }
+
+    /// When the token or key of that id ends, if the principal has it.
+    #[must_use]
+    pub fn validity(&self, id: CredentialId) -> Option<Validity> {
+        let token = self.credential(id).map(|known| (known.expires_at, known.revoked_at));
+        let key =
+            || self.ssh_keys.iter().find(|known| known.id == id).map(|key| (key.expires_at, key.revoked_at));
+        token.or_else(key).map(|(expires_at, revoked_at)| Validity { expires_at, revoked_at })
     }
 
     /// The principal as the trail names it, proven by one of its credentials.

@@ -7,7 +7,7 @@ use ledger::{
     Checkpoint, Ed25519Signer, Hash, KeyError, KeyKind, Signer as _, TlogProof, TreeHead, VerifierKey,
     bundle, leaf_hash, node_hash, tile,
 };
-use trail::leaf::{CommandLeaf, Commitment, EndLeaf, Leaf, OutcomeLeaf, SqlState, StartLeaf};
+use trail::leaf::{CommandLeaf, Commitment, EndLeaf, Leaf, OutcomeLeaf, SlotLeaf, SqlState, StartLeaf};
 use trail::record::{
     EndReason, Event, FactsRecord, Intent, NodeStart, NotKept, OutcomeRecord, ParamsBuf, Record, SessionEnd,
     SessionStart, encode_decision,
@@ -168,12 +168,14 @@ fn records() -> Vec<Seed> {
 }
 
 fn leaves() -> Vec<Seed> {
-    let leaf = |kind| Leaf::new(kind, session(), 2, AT);
+    let slot = Some(SlotLeaf { number: 7, begun: Some([8; 32]) });
+    let leaf = |kind| Leaf { slot, ..Leaf::new(kind, session(), 2, AT) };
     let command = CommandLeaf {
         class: Class::Write,
         verb: Some(3),
         effect: Verdict::Permit,
         policy_hash: PolicyHash([6; 32]),
+        review: None,
     };
     let outcome = OutcomeLeaf {
         duration_us: 1_500,
@@ -182,7 +184,7 @@ fn leaves() -> Vec<Seed> {
         rows: Some(u64::MAX),
         bytes_in: 23,
         bytes_out: 24,
-        code: SqlState::new("42P01"),
+        code: SqlState::known("42P01"),
         exit: Some(-1),
         not_kept: Some(256),
     };
@@ -212,7 +214,7 @@ fn leaves() -> Vec<Seed> {
     .into_iter()
     .map(|(name, leaf)| {
         let mut bytes = Vec::new();
-        leaf.encode(&mut bytes).expect("memory takes everything");
+        leaf.encode(&mut bytes);
         ("leaf", name, bytes)
     })
     .collect()

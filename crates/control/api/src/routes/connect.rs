@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use store::StoreError;
-use vocabulary::Name;
+use vocabulary::{Name, TargetKind};
 
 use crate::caller::Insider;
 use crate::card::ConnectCard;
@@ -32,14 +32,19 @@ pub(super) async fn card(
             format!("add it first: `trailgate agent add {principal}`"),
         ));
     }
-    if !snapshot.targets.contains_key(&target) {
+    let Some(found) = snapshot.targets.get(&target) else {
         return Err(refused(&StoreError::NoTarget(target)));
-    }
-    ConnectCard::postgres(&principal, &target, &control.node.addresses).map(Json).ok_or_else(|| {
+    };
+    let addresses = &control.node.addresses;
+    let card = match found.kind {
+        TargetKind::Postgres => ConnectCard::postgres(&principal, &target, addresses),
+        TargetKind::Ssh => ConnectCard::ssh(&principal, &target, addresses),
+    };
+    card.map(Json).ok_or_else(|| {
         Problem::new(
             StatusCode::CONFLICT,
-            "the gateway has no listener for PostgreSQL clients",
-            "set postgres.listen in its settings",
+            format!("the gateway has no listener for {} clients", found.kind),
+            format!("set {}.listen in its settings", found.kind),
         )
     })
 }

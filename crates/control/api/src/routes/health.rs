@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vocabulary::Timestamp;
 
 use crate::caller::Insider;
-use crate::control::Control;
+use crate::control::{Control, blocking};
+use crate::problem::Problem;
 use crate::types::Health;
 
 /// Whether commands flow; nothing else, since anybody may ask.
@@ -18,11 +20,13 @@ pub(super) async fn bare(State(control): State<Control>) -> (StatusCode, Json<Va
     }
 }
 
-pub(super) async fn full(_: Insider, State(control): State<Control>) -> Json<Health> {
+pub(super) async fn full(_: Insider, State(control): State<Control>) -> Result<Json<Health>, Problem> {
+    let asked = control.clone();
+    let untold = blocking(move || asked.store().undelivered().map_err(Problem::internal)).await?;
     let trail = control.trail.health();
     let node = &control.node;
     let journal_problem = journal_problem(&control);
-    Json(Health {
+    Ok(Json(Health {
         status: if journal_problem.is_none() { "ok" } else { "failing" }.to_owned(),
         version: node.version.clone(),
         node: node.id,
@@ -38,7 +42,24 @@ pub(super) async fn full(_: Insider, State(control): State<Control>) -> Json<Hea
         records_unsealed: trail.unsealed,
         sealed_at: trail.sealed_at,
         sealer_problem: trail.sealer,
-    })
+        untold: u64::try_from(untold.len()).unwrap_or(u64::MAX),
+        untold_problem: untold
+            .last()
+            .map(|late| format!("{}: {}", late.webhook, late.problem.as_deref().unwrap_or("not tried yet"))),
+        witnessing: control.node.log.witnessed.then(|| written(&control, "ledger/witnesses.json")).flatten(),
+        trail_log: control
+            .node
+            .log
+            .trail_elsewhere
+            .then(|| written(&control, "ledger/trail-log.json"))
+            .flatten(),
+    }))
+}
+
+/// What whoever speaks with others about the log, this process or the sealer's, has written down.
+fn written<T: DeserializeOwned>(control: &Control, file: &str) -> Option<T> {
+    let file = control.trail.data_dir().join(file);
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
 /// Why commands are refused, if they are.

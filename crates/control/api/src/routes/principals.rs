@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
+use identity::SshPublicKey;
 use store::{Expiry, NewPrincipal, StoreError};
 use vocabulary::{Name, PrincipalKind, Timestamp};
 
@@ -63,7 +64,7 @@ async fn add(
     control: Control,
     request: AddPrincipal,
 ) -> Result<(StatusCode, Json<Minted>), Problem> {
-    let AddPrincipal { name, on_behalf_of, groups, roles, expires } = request;
+    let AddPrincipal { name, on_behalf_of, groups, roles, expires, ssh_keys } = request;
     if name == Name::local_administrator() {
         return Err(Problem::conflict(
             format!("the name `{name}` stands for whoever may open the control socket"),
@@ -71,7 +72,9 @@ async fn add(
         ));
     }
     let expires_at = moment(kind, expires.as_deref())?;
-    let principal = NewPrincipal { kind, name: name.clone(), on_behalf_of, groups, roles, expires_at };
+    let ssh_keys = public_keys(&ssh_keys)?;
+    let principal =
+        NewPrincipal { kind, name: name.clone(), on_behalf_of, groups, roles, expires_at, ssh_keys };
     let minted = control.change(&caller, move |edit| edit.add_principal(&principal)).await?;
     Ok((StatusCode::CREATED, Json(shown(&control, kind, &name, &minted)?)))
 }
@@ -87,8 +90,14 @@ async fn mint_anew(
     let grace_us = request.grace_s.min(MAX_GRACE_S).saturating_mul(1_000_000);
     let old_until = Timestamp(Timestamp::now().0.saturating_add(grace_us));
     let changed = name.clone();
-    let minted =
-        control.change(&caller, move |edit| edit.rotate(kind, &changed, expires_at, old_until)).await?;
+    let ssh_keys = request.ssh_keys.as_deref().map(public_keys).transpose()?;
+    let work = move |edit: &mut dyn store::Edit| {
+        if let Some(keys) = &ssh_keys {
+            edit.set_ssh_keys(kind, &changed, keys, expires_at)?;
+        }
+        edit.rotate(kind, &changed, expires_at, old_until)
+    };
+    let minted = control.change(&caller, work).await?;
     Ok(Json(shown(&control, kind, &name, &minted)?))
 }
 
@@ -138,6 +147,15 @@ fn shown(
         expires_at: minted.expires_at,
         token: minted.token.expose().to_owned(),
     })
+}
+
+fn public_keys(texts: &[String]) -> Result<Vec<SshPublicKey>, Problem> {
+    let read = |text: &String| {
+        text.parse().map_err(|error: identity::SshKeyError| {
+            Problem::from_sentence(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string())
+        })
+    };
+    texts.iter().map(read).collect()
 }
 
 fn moment(kind: PrincipalKind, expires: Option<&str>) -> Result<Option<Timestamp>, Problem> {

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
 use tokio::sync::mpsc;
-use trail::{Entry, KeyWrap, Reader, TrailError};
+use trail::{CaptureField, Entry, KeyWrap, Reader, TrailError};
 use vocabulary::{EntryId, Kind, SessionId};
 
 use crate::caller::{Administrator, Auditor};
@@ -20,12 +20,12 @@ use crate::control::{Control, blocking};
 use crate::extract::{Body as RequestBody, Named, Params};
 use crate::filters::{Filters, Wanted};
 use crate::problem::Problem;
-use crate::types::{Erase, Erased};
+use crate::types::{Erase, Erased, HeldSession, HeldSessions, HoldSession, Proof, Reading, ReadingNoted};
 
 /// Media type of JSON lines.
 const JSON_LINES: &str = "application/jsonl";
 
-/// Longest reason of an erasure, in bytes.
+/// Longest reason of an erasure or a hold, in bytes.
 const MAX_REASON: usize = 1024;
 
 /// How long reading waits for what was recorded just before to be sealed. After that it shows what is.
@@ -36,6 +36,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 
 /// Glances without an entry after which an empty line is sent, so that a dead connection is noticed: 15 s.
 const KEEPALIVE_GLANCES: u32 = 60;
+
+/// Pieces of captured bytes, of a few hundred KiB each, that wait for a slow reader.
+const CAPTURED_PIECES: usize = 2;
 
 /// Lines that wait for a slow follower. Then the reading of the trail waits.
 const TAIL_LINES: usize = 256;
@@ -89,6 +92,78 @@ pub(super) async fn show(
     .await
 }
 
+/// What was captured of an entry, as it was: the bytes and nothing else.
+pub(super) async fn captured(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    Named((id, field)): Named<(EntryId, CaptureField)>,
+) -> Result<Response, Problem> {
+    let place = Arc::clone(&control.tails).try_acquire_owned().map_err(|_| {
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many are reading the trail already",
+            "end one of the others first",
+        )
+    })?;
+    let opened = control.clone();
+    let (mut reader, bytes) = blocking(move || {
+        let mut reader = fresh_reader(&opened)?;
+        let bytes = reader.captured(id, field).map_err(|error| unreadable(&error))?.len();
+        let what = json!({ "read": "captured", "entry": id, "field": field, "bytes": bytes });
+        opened.note(Kind::TrailRead, &caller, &what).map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok((reader, bytes))
+    })
+    .await?;
+    let (pieces, waiting) = mpsc::channel(CAPTURED_PIECES);
+    drop(tokio::task::spawn_blocking(move || {
+        let _place = place;
+        // What goes wrong half-way breaks the answer off: nobody takes it for the whole.
+        match reader.captured(id, field) {
+            Ok(found) => {
+                for piece in found {
+                    let ended = piece.is_err();
+                    let piece = piece.map(Bytes::from).map_err(|error| error.in_full());
+                    if pieces.blocking_send(piece).is_err() || ended {
+                        break;
+                    }
+                }
+            }
+            Err(error) => drop(pieces.blocking_send(Err(error.in_full()))),
+        }
+    }));
+    let stream = stream::unfold(waiting, |mut waiting| async move {
+        let piece: Result<Bytes, String> = waiting.recv().await?;
+        Some((piece.map_err(std::io::Error::other), waiting))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, bytes.to_string()),
+        // Whatever a program wrote: no browser may make anything of it.
+        (header::CONTENT_DISPOSITION, "attachment".to_owned()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+/// The proof of one entry, with its payload unless told: a C2SP tlog-proof.
+pub(super) async fn prove(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    Named(id): Named<EntryId>,
+    Params(options): Params<Proof>,
+) -> Result<Response, Problem> {
+    let text = blocking(move || {
+        let proof = fresh_reader(&control)?.prove(id, options.payload).map_err(|error| unreadable(&error))?;
+        let what = json!({ "read": "prove", "entry": id, "payload": options.payload });
+        control
+            .note(Kind::TrailRead, &caller, &what)
+            .map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok(proof.to_string())
+    })
+    .await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}
+
 /// Entries as they come, oldest first, until the reader goes away.
 pub(super) async fn tail(
     Auditor(caller): Auditor,
@@ -136,20 +211,96 @@ pub(super) async fn erase(
     Named(session): Named<SessionId>,
     RequestBody(Erase { reason }): RequestBody<Erase>,
 ) -> Result<Json<Erased>, Problem> {
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.len() > MAX_REASON {
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("an erasure needs a reason of at most {MAX_REASON} bytes"),
-            "say who asked for it and why: it stands in the trail",
-        ));
-    }
+    let reason = reason_of("an erasure", &reason)?;
     blocking(move || {
         let erased = control.trail.erase(session, Some(caller.who), Some(caller.client), &reason);
         let entry = erased.map_err(|error| unreadable(&error))?;
+        control.forget_reviews_of(session)?;
         Ok(Json(Erased { session, entry }))
     })
     .await
+}
+
+/// Puts a session's payloads under a legal hold.
+pub(super) async fn hold(
+    Administrator(caller): Administrator,
+    State(control): State<Control>,
+    Named(session): Named<SessionId>,
+    RequestBody(HoldSession { reason }): RequestBody<HoldSession>,
+) -> Result<Json<HeldSession>, Problem> {
+    let reason = reason_of("a hold", &reason)?;
+    blocking(move || {
+        let held = control.trail.hold(session, Some(caller.who), Some(caller.client), &reason);
+        let entry = held.map_err(|error| unreadable(&error))?;
+        Ok(Json(HeldSession { session, held: true, entry }))
+    })
+    .await
+}
+
+/// Releases a session's payloads from a legal hold.
+pub(super) async fn release(
+    Administrator(caller): Administrator,
+    State(control): State<Control>,
+    Named(session): Named<SessionId>,
+    RequestBody(HoldSession { reason }): RequestBody<HoldSession>,
+) -> Result<Json<HeldSession>, Problem> {
+    let reason = reason_of("a release", &reason)?;
+    blocking(move || {
+        let released = control.trail.release(session, Some(caller.who), Some(caller.client), &reason);
+        let entry = released.map_err(|error| unreadable(&error))?;
+        Ok(Json(HeldSession { session, held: false, entry }))
+    })
+    .await
+}
+
+/// The sessions under a legal hold.
+pub(super) async fn holds(
+    Auditor(_): Auditor,
+    State(control): State<Control>,
+) -> Result<Json<HeldSessions>, Problem> {
+    blocking(move || {
+        let sessions = control.trail.holds().map_err(|error| unreadable(&error))?.into_iter().collect();
+        Ok(Json(HeldSessions { sessions }))
+    })
+    .await
+}
+
+/// Records a reading of the files past the API, before it is done.
+pub(super) async fn reading(
+    Auditor(caller): Auditor,
+    State(control): State<Control>,
+    RequestBody(Reading { what }): RequestBody<Reading>,
+) -> Result<Json<ReadingNoted>, Problem> {
+    if what.is_empty() || what.len() > MAX_REASON {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("a reading is told of in at most {MAX_REASON} bytes"),
+            "say what is read",
+        ));
+    }
+    blocking(move || {
+        let what = json!({ "read": what, "with": "an identity of the reader's own" });
+        let noted = control.trail.note(Kind::TrailRead, Some(caller.who), Some(caller.client), &what);
+        let entry = noted.map_err(|error| Problem::unrecorded(error.in_full()))?;
+        if let Err(error) = control.trail.flush(FRESHNESS) {
+            tracing::warn!(error = error.in_full(), "the trail is read without its newest records");
+        }
+        Ok(Json(ReadingNoted { entry }))
+    })
+    .await
+}
+
+/// A reason that says something.
+fn reason_of(what: &str, reason: &str) -> Result<String, Problem> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.len() > MAX_REASON {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{what} needs a reason of at most {MAX_REASON} bytes"),
+            "say who asked for it and why: it stands in the trail",
+        ));
+    }
+    Ok(reason.to_owned())
 }
 
 fn follow(
@@ -215,8 +366,13 @@ fn with_break(mut line: Vec<u8>) -> Bytes {
 /// What the trail's reader says, as the caller sees it.
 fn unreadable(error: &TrailError) -> Problem {
     let status = match error {
-        TrailError::NoEntry(_) | TrailError::NoSession(_) => StatusCode::NOT_FOUND,
-        TrailError::SessionOpen(_) | TrailError::AlreadyErased(_) => StatusCode::CONFLICT,
+        TrailError::NoEntry(_) | TrailError::NoSession(_) | TrailError::NothingCaptured { .. } => {
+            StatusCode::NOT_FOUND
+        }
+        TrailError::SessionOpen(_)
+        | TrailError::AlreadyErased(_)
+        | TrailError::OnHold(_)
+        | TrailError::NotOnHold(_) => StatusCode::CONFLICT,
         _ => return Problem::internal(error.in_full()),
     };
     Problem::from_sentence(status, &error.to_string())

@@ -1,7 +1,7 @@
 //! What is common to all edits: the transaction, the list of changes, ids.
 
 use aws_lc_rs::rand;
-use identity::Role;
+use identity::{Role, SshPublicKey};
 use rusqlite::Connection;
 use serde_json::Value;
 use vocabulary::{CredentialId, Name, PrincipalKind, Timestamp};
@@ -11,7 +11,7 @@ use crate::Edit;
 use crate::change::{Action, Change, Subject};
 use crate::error::StoreError;
 use crate::key_file::Environment;
-use crate::request::{Minted, NewPrincipal, NewTarget};
+use crate::request::{Minted, NewPolicy, NewPrincipal, NewTarget};
 use crate::seal::NodeKey;
 
 /// An open transaction and what has changed in it.
@@ -95,11 +95,25 @@ impl Edit for Transaction<'_> {
         self.replace_groups(kind, name, groups)
     }
 
+    fn set_ssh_keys(
+        &mut self,
+        kind: PrincipalKind,
+        name: &Name,
+        keys: &[SshPublicKey],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.replace_ssh_keys(kind, name, keys, expires_at)
+    }
+
     fn set_roles(&mut self, kind: PrincipalKind, name: &Name, roles: &[Role]) -> Result<(), StoreError> {
         self.replace_roles(kind, name, roles)
     }
 
     fn remove_principal(&mut self, kind: PrincipalKind, name: &Name) -> Result<(), StoreError> {
         self.delete_principal(kind, name)
+    }
+
+    fn apply_policy(&mut self, policy: &NewPolicy) -> Result<(), StoreError> {
+        self.insert_policy(policy)
     }
 }

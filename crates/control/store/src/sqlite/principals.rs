@@ -1,7 +1,7 @@
 //! Edits of principals and their credentials.
 
 use identity::scram::{SALT_LEN, ScramVerifier};
-use identity::{Role, Token};
+use identity::{Role, SshPublicKey, Token};
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 use vocabulary::{CredentialId, Name, PrincipalId, PrincipalKind, Timestamp};
@@ -10,7 +10,7 @@ use super::edit::Transaction;
 use super::read;
 use crate::change::Action;
 use crate::error::StoreError;
-use crate::request::{MAX_GROUPS, Minted, NewPrincipal};
+use crate::request::{MAX_GROUPS, MAX_SSH_KEYS, Minted, NewPrincipal};
 
 /// Credentials kept per principal, revoked and expired ones included, so that the trail can name the token
 /// that somebody still tries. With more, the oldest go; one that still had a grace ends then.
@@ -44,6 +44,7 @@ impl Transaction<'_> {
         self.fill_groups(id, &new.groups)?;
         self.fill_roles(id, &new.roles)?;
         let minted = self.mint(id, salt, new.expires_at)?;
+        self.fill_ssh_keys(id, &new.ssh_keys, new.expires_at)?;
         self.note(new.kind, Action::Add, id, &new.name, None)?;
         Ok(minted)
     }
@@ -121,6 +122,50 @@ impl Transaction<'_> {
         self.execute("DELETE FROM principal_groups WHERE principal = ?1", [id.as_bytes()])?;
         self.fill_groups(id, groups)?;
         self.note(kind, Action::Alter, id, name, Some(before))
+    }
+
+    pub(super) fn replace_ssh_keys(
+        &mut self,
+        kind: PrincipalKind,
+        name: &Name,
+        keys: &[SshPublicKey],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let id = self.existing(kind, name)?;
+        let before = self.principal_state(id)?;
+        // A key that is gone ends the sessions that it proved.
+        self.execute("DELETE FROM ssh_keys WHERE principal = ?1", [id.as_bytes()])?;
+        self.fill_ssh_keys(id, keys, expires_at)?;
+        self.note(kind, Action::Alter, id, name, Some(before))
+    }
+
+    fn fill_ssh_keys(
+        &self,
+        principal: PrincipalId,
+        keys: &[SshPublicKey],
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        if keys.len() > MAX_SSH_KEYS {
+            return Err(StoreError::TooManySshKeys(MAX_SSH_KEYS));
+        }
+        for key in keys {
+            let (unix_ms, random) = self.id_parts()?;
+            let added = self.execute(
+                "INSERT INTO ssh_keys (id, principal, key, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+                params![
+                    CredentialId::from_parts(unix_ms, random).as_bytes(),
+                    principal.as_bytes(),
+                    key.blob(),
+                    read::micros(self.now),
+                    expires_at.map(read::micros)
+                ],
+            )?;
+            if added == 0 {
+                return Err(StoreError::SshKeyTaken(key.fingerprint()));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn replace_roles(
@@ -270,13 +315,33 @@ impl Transaction<'_> {
             }))
         });
         let credentials: Vec<Value> = self.place.of(rows.and_then(Iterator::collect))?;
-        Ok(json!({
+        let mut state = json!({
             "on_behalf_of": on_behalf_of,
             "groups": self.texts("SELECT name FROM principal_groups WHERE principal = ?1 ORDER BY name", id)?,
             "roles": self.texts("SELECT role FROM principal_roles WHERE principal = ?1 ORDER BY role", id)?,
             "disabled": disabled,
             "credentials": credentials,
-        }))
+        });
+        let keys = self.ssh_keys(id)?;
+        if let (Some(fields), false) = (state.as_object_mut(), keys.is_empty()) {
+            fields.insert("ssh_keys".to_owned(), keys.into());
+        }
+        Ok(state)
+    }
+
+    fn ssh_keys(&self, id: PrincipalId) -> Result<Vec<Value>, StoreError> {
+        let mut statement = self.place.of(self.connection.prepare_cached(
+            "SELECT id, key, created_at, expires_at FROM ssh_keys WHERE principal = ?1 ORDER BY created_at, id",
+        ))?;
+        let rows = statement.query_map([id.as_bytes()], |row| {
+            Ok(json!({
+                "id": CredentialId::from_bytes(row.get(0)?),
+                "fingerprint": SshPublicKey::from_blob(row.get(1)?).ok().map(|key| key.fingerprint()),
+                "created_at": read::timestamp(row.get(2)?),
+                "expires_at": row.get::<_, Option<i64>>(3)?.map(read::timestamp),
+            }))
+        });
+        self.place.of(rows.and_then(Iterator::collect))
     }
 
     fn texts(&self, sql: &str, id: PrincipalId) -> Result<Vec<String>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use identity::scram::ScramVerifier;
-use identity::{Credential, Principal, Role, TokenDigest};
+use identity::{Credential, Principal, Role, SshKey, SshPublicKey, TokenDigest};
 use rusqlite::{Connection, Row};
 use session::{Secret, Snapshot, Target};
 use vocabulary::{CredentialId, Name, PrincipalId, PrincipalKind, TargetId, TargetKind, Timestamp};
@@ -78,6 +78,7 @@ pub(super) fn snapshot(
     Ok(Snapshot {
         principals: principals(&reader)?,
         targets: targets(&reader, key, environment)?,
+        policy: Arc::default(),
         revision: u64::try_from(revision).unwrap_or(0),
     })
 }
@@ -93,6 +94,11 @@ fn principals(reader: &Reader<'_>) -> Result<HashMap<Name, Arc<Principal>>, Stor
                 c.created_at, c.expires_at, c.revoked_at
          FROM credentials c JOIN principals p ON p.id = c.principal ORDER BY c.created_at DESC, c.id DESC",
         credential,
+    )?;
+    let mut ssh_keys = reader.grouped(
+        "SELECT principal, id, key, created_at, expires_at, revoked_at FROM ssh_keys
+         ORDER BY created_at DESC, id DESC",
+        ssh_key,
     )?;
     let rows = reader.rows(
         "SELECT self.id, self.kind, self.name, person.name, self.disabled OR coalesce(person.disabled, 0)
@@ -118,6 +124,7 @@ fn principals(reader: &Reader<'_>) -> Result<HashMap<Name, Arc<Principal>>, Stor
             roles,
             disabled,
             credentials: credentials.remove(&id).unwrap_or_default(),
+            ssh_keys: ssh_keys.remove(&id).unwrap_or_default().into_iter().flatten().collect(),
         };
         principals.insert(name, Arc::new(principal));
     }
@@ -138,6 +145,16 @@ fn credential(row: &Row<'_>) -> Result<Credential, rusqlite::Error> {
         expires_at: row.get::<_, Option<i64>>(8)?.map(timestamp),
         revoked_at: row.get::<_, Option<i64>>(9)?.map(timestamp),
     })
+}
+
+/// `None` for a key of an algorithm that this release does not take any more.
+fn ssh_key(row: &Row<'_>) -> Result<Option<SshKey>, rusqlite::Error> {
+    let id = CredentialId::from_bytes(row.get(1)?);
+    let created_at = timestamp(row.get(3)?);
+    let expires_at = row.get::<_, Option<i64>>(4)?.map(timestamp);
+    let revoked_at = row.get::<_, Option<i64>>(5)?.map(timestamp);
+    let key = SshPublicKey::from_blob(row.get(2)?).ok();
+    Ok(key.map(|key| SshKey { id, key, created_at, expires_at, revoked_at }))
 }
 
 fn targets(
@@ -161,7 +178,7 @@ fn targets(
     let mut targets = HashMap::with_capacity(rows.len());
     for (row, (name, kind, url)) in rows {
         let (id, name) = (TargetId::from_bytes(row), reader.name(&name)?);
-        let kind = [TargetKind::Postgres].into_iter().find(|known| known.as_str() == kind);
+        let kind = TargetKind::ALL.into_iter().find(|known| known.as_str() == kind);
         let mut material = BTreeMap::new();
         for (field, stored) in secrets.remove(&row).unwrap_or_default() {
             let secret = match stored {

@@ -7,7 +7,7 @@ use vocabulary::{Name, PrincipalKind, ProvenBy};
 
 use super::*;
 use crate::change::Action;
-use crate::request::{Minted, NewPrincipal, NewTarget};
+use crate::request::{Minted, NewPolicy, NewPrincipal, NewTarget};
 use crate::{DEFAULT_AGENT_LIFETIME, change};
 use PrincipalKind::{Agent, Person, Service};
 
@@ -100,6 +100,7 @@ fn principal(kind: PrincipalKind, text: &str) -> NewPrincipal {
         on_behalf_of: None,
         groups: Vec::new(),
         roles: Vec::new(),
+        ssh_keys: Vec::new(),
         expires_at: None,
     }
 }
@@ -524,4 +525,67 @@ fn ten_thousand_principals_make_a_snapshot_quickly() {
 fn agents_tokens_last_ninety_days_by_default() {
     let expiry = crate::Expiry::default_of(Agent).moment(NOW).unwrap();
     assert_eq!(expiry.micros_since(NOW), u64::try_from(DEFAULT_AGENT_LIFETIME.as_micros()).unwrap());
+}
+
+#[test]
+fn policies_come_into_force_and_stay_in_the_history() {
+    let mut house = House::new();
+    assert_eq!(house.snapshot().policy.source(), policy::Policy::observe().source());
+    assert!(house.store.policies(10).unwrap().is_empty());
+    let apply = |name_of: &str, source: &str| NewPolicy {
+        name: name(name_of),
+        source: source.to_owned(),
+        applied_by: name("alice"),
+    };
+    let own = apply("own", "permit (principal, action, resource) when { context.hour > 8 };");
+    for policy in [&own, &own, &apply("locked", policy::Policy::shipped("locked").unwrap())] {
+        house.edit(|edit| edit.apply_policy(policy)).unwrap();
+    }
+    let history = house.store.policies(10).unwrap();
+    assert_eq!(
+        history.iter().map(|one| (one.number, one.name.as_str())).collect::<Vec<_>>(),
+        [(2, "locked"), (1, "own")]
+    );
+    assert_eq!(
+        (&history[1].source, history[1].applied_at, history[1].applied_by.as_str()),
+        (&own.source, NOW, "alice")
+    );
+    assert_eq!(house.reopen().unwrap().snapshot().unwrap().policy.hash(), history[0].hash);
+    let changes: Vec<_> =
+        house.recorded.borrow().iter().map(|change| serde_json::to_value(change).unwrap()).collect();
+    assert_eq!(changes.len(), 2, "the same once more is no change");
+    assert_eq!(changes[0]["before"]["name"], "observe");
+    assert_eq!((&changes[0]["subject"], &changes[0]["action"]), (&"policy".into(), &"apply".into()));
+    assert_eq!(changes[1]["before"]["hash"], changes[0]["after"]["hash"]);
+    assert_eq!(changes[1]["after"]["hash"], history[0].hash.to_string());
+    let bad = house.edit(|edit| edit.apply_policy(&apply("bad", "permit everything;"))).unwrap_err();
+    assert!(matches!(bad, StoreError::BadPolicy(_)) && bad.is_callers_fault(), "{bad}");
+    assert_eq!(house.store.policies(10).unwrap().len(), 2);
+    // A change of something else keeps the compiled policy.
+    let before = house.snapshot().policy;
+    house.add(Person, "bob", None).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, &house.snapshot().policy));
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_any_more_locks_the_gateway() {
+    let mut house = House::new();
+    let new = NewPolicy {
+        name: name("own"),
+        source: "permit (principal, action, resource) when { context.hour > 8 };".to_owned(),
+        applied_by: name("alice"),
+    };
+    house.edit(|edit| edit.apply_policy(&new)).unwrap();
+    for damage in
+        ["permit (principal, action, resource);", "permit (principal == Robot::\"x\", action, resource);"]
+    {
+        house.store.connection.execute("UPDATE policies SET source = ?1", [damage]).unwrap();
+        assert_eq!(
+            house.reopen().unwrap().snapshot().unwrap().policy.hash(),
+            policy::Policy::locked().hash()
+        );
+    }
+    let new = NewPolicy { source: policy::Policy::observe().source().to_owned(), ..new };
+    house.edit(|edit| edit.apply_policy(&new)).unwrap();
+    assert_eq!(house.snapshot().policy.hash(), policy::Policy::observe().hash());
 }

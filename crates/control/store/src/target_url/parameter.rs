@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use session::Secret;
 
 use super::parse::TargetUrlError;
+use super::ssh;
 use super::{MAX_MATERIAL_LEN, Material};
 
 /// Every parameter that is honoured, for the message about one that is not.
@@ -104,9 +105,11 @@ pub(super) fn material(name: &str, value: &str) -> Result<Material, TargetUrlErr
     if value.starts_with("vault:") {
         return Err(TargetUrlError::Vault(name.to_owned()));
     }
+    let written_out =
+        ["-----BEGIN", "ssh-", "ecdsa-sha2-", "sk-"].iter().any(|start| value.starts_with(start));
     let content = match value.strip_prefix("text:") {
         Some(content) => content,
-        None if name == "password" || value.starts_with("-----BEGIN") => value,
+        None if name == "password" || written_out => value,
         None => return file(name, value),
     };
     check_material(name, content.as_bytes())?;
@@ -128,6 +131,8 @@ pub(super) fn check_material(name: &str, content: &[u8]) -> Result<(), TargetUrl
         Err(TargetUrlError::TooLong(name.to_owned()))
     } else if name == "password" && content.contains(&0) {
         Err(TargetUrlError::ZeroByte)
+    } else if name != "password" && ssh::MATERIAL.contains(&name) {
+        ssh::check_material(name, content)
     } else if name != "password" && !content.windows(10).any(|window| window == b"-----BEGIN") {
         Err(TargetUrlError::NotPem(name.to_owned()))
     } else {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use vocabulary::TargetKind;
 
-use super::{TargetUrl, parameter};
+use super::{TargetUrl, parameter, ssh};
 
 /// Longest URL, in bytes: certificates may be written out in it.
 const MAX_URL_LEN: usize = 1024 * 1024;
@@ -19,7 +19,7 @@ const MAX_NAME_LEN: usize = 255;
 pub enum TargetUrlError {
     /// Another scheme, or none.
     #[error(
-        "a target's URL begins with `postgres://` (or `postgresql://`): postgres://USER:PASSWORD@HOST:5432/DATABASE"
+        "a target's URL begins with `postgres://` (or `postgresql://`) or `ssh://`: postgres://USER:PASSWORD@HOST:5432/DATABASE, ssh://LOGIN@HOST?key=file:PATH&host_key=file:PATH"
     )]
     Scheme,
     /// Longer than a megabyte.
@@ -127,19 +127,60 @@ pub enum TargetUrlError {
     /// Direct TLS where plain would do as well.
     #[error("`sslnegotiation=direct` needs sslmode=require, verify-ca or verify-full")]
     DirectWithoutTls,
+    /// A login is missing.
+    #[error(
+        "the URL names no login; the gateway logs in as it: ssh://LOGIN@HOST?key=file:PATH&host_key=file:PATH"
+    )]
+    SshNoUser,
+    /// A host is missing.
+    #[error("the URL names no host: ssh://LOGIN@HOST?key=file:PATH&host_key=file:PATH")]
+    SshNoHost,
+    /// A folder at the target.
+    #[error("an ssh target is a host, without a path behind it")]
+    SshPath,
+    /// A parameter that an ssh target does not have.
+    #[error("`{name}` is no parameter that an ssh target can have; there are {known}")]
+    UnknownSshParameter {
+        /// Which.
+        name: String,
+        /// Those that there are.
+        known: &'static str,
+    },
+    /// No private key.
+    #[error("`key` has to be a private key that begins with -----BEGIN and has no passphrase")]
+    NoPrivateKey,
+    /// A file of public keys with something else in it.
+    #[error(
+        "`{0}` has to hold lines such as `ssh-ed25519 AAAA…`: host_key and host_ca as the target's /etc/ssh/*.pub or `ssh-keyscan` have them, key_cert as ssh-keygen -s made it"
+    )]
+    NoSshKey(String),
+    /// A certificate without the key that it was made for.
+    #[error("`key_cert` is of no use without its `key`; give both")]
+    CertWithoutKey,
     /// A binding to nothing.
     #[error("`channel_binding=require` needs TLS; `sslmode=disable` turns it off")]
     BindingWithoutTls,
 }
 
 pub(super) fn parse(text: &str) -> Result<TargetUrl, TargetUrlError> {
-    let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let rest = rest.ok_or(TargetUrlError::Scheme)?;
     if text.len() > MAX_URL_LEN {
         return Err(TargetUrlError::Long);
     }
+    if let Some(rest) = text.strip_prefix("ssh://") {
+        return ssh::parse(rest);
+    }
+    let rest = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let mut parts = Parts::default();
-    let rest = user_info(rest, &mut parts)?;
+    let database = address(rest.ok_or(TargetUrlError::Scheme)?, &mut parts)?;
+    if let Some(database) = database.filter(|database| !database.is_empty()) {
+        parts.set("dbname", decode(database)?)?;
+    }
+    parts.finish()
+}
+
+/// Reads what is common to all schemes: user, host, port and the query. Returns the path, without its slash.
+pub(super) fn address<'a>(rest: &'a str, parts: &mut Parts) -> Result<Option<&'a str>, TargetUrlError> {
+    let rest = user_info(rest, parts)?;
     // Only now: a password may have been mistaken for a host, a path or a query.
     if rest.contains('@') {
         return Err(TargetUrlError::StrayAt);
@@ -148,12 +189,9 @@ pub(super) fn parse(text: &str) -> Result<TargetUrl, TargetUrlError> {
         return Err(TargetUrlError::Fragment);
     }
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-    let (authority, database) =
-        rest.split_once('/').map_or((rest, None), |(authority, database)| (authority, Some(database)));
-    host_and_port(authority, &mut parts)?;
-    if let Some(database) = database.filter(|database| !database.is_empty()) {
-        parts.set("dbname", decode(database)?)?;
-    }
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+    host_and_port(authority, parts)?;
     for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or(TargetUrlError::NoValue)?;
         match (decode(name)?.as_str(), decode(value)?.as_str()) {
@@ -162,12 +200,12 @@ pub(super) fn parse(text: &str) -> Result<TargetUrl, TargetUrlError> {
             (name, value) => parts.set(name, value.to_owned())?,
         }
     }
-    parts.finish()
+    Ok(path)
 }
 
 /// What was found so far, by libpq's names.
 #[derive(Default)]
-struct Parts(BTreeMap<String, String>);
+pub(super) struct Parts(pub(super) BTreeMap<String, String>);
 
 impl Parts {
     fn set(&mut self, name: &str, value: String) -> Result<(), TargetUrlError> {
@@ -284,7 +322,7 @@ fn host_and_port(authority: &str, parts: &mut Parts) -> Result<(), TargetUrlErro
     }
 }
 
-fn check_port(text: &str) -> Result<u16, TargetUrlError> {
+pub(super) fn check_port(text: &str) -> Result<u16, TargetUrlError> {
     if text.contains(',') {
         return Err(TargetUrlError::OneHost("the URL names several ports"));
     }
@@ -292,7 +330,7 @@ fn check_port(text: &str) -> Result<u16, TargetUrlError> {
     text.parse().ok().filter(|port| digits && *port > 0).ok_or(TargetUrlError::BadPort)
 }
 
-fn check_host(host: String) -> Result<String, TargetUrlError> {
+pub(super) fn check_host(host: String) -> Result<String, TargetUrlError> {
     if host.contains(',') {
         return Err(TargetUrlError::OneHost("the URL names several"));
     }
@@ -303,7 +341,7 @@ fn check_host(host: String) -> Result<String, TargetUrlError> {
     if socket || address || name { Ok(host) } else { Err(TargetUrlError::BadHost) }
 }
 
-fn name(what: &'static str, text: String) -> Result<String, TargetUrlError> {
+pub(super) fn name(what: &'static str, text: String) -> Result<String, TargetUrlError> {
     if text.is_empty() || text.len() > MAX_NAME_LEN || text.chars().any(char::is_control) {
         Err(TargetUrlError::BadName(what))
     } else {

@@ -207,3 +207,52 @@ proptest! {
         }
     }
 }
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+
+#[test]
+fn ssh_urls_keep_keys_as_secrets_and_files_of_host_keys_as_lines() {
+    let mut url = parse("ssh://deploy@web:2222?key=file:id&host_key=file:host.pub&connect_timeout=5");
+    assert_eq!((url.kind(), url.user()), (TargetKind::Ssh, "deploy"));
+    assert_eq!(url.to_string(), "ssh://deploy@web:2222?connect_timeout=5");
+    assert_eq!(url.unread(), Some("host_key"));
+    url.read_files(|path| match path.to_str() {
+        Some("id") => {
+            Ok(b"-----BEGIN OPENSSH PRIVATE KEY-----\nsecret+/=\n-----END OPENSSH PRIVATE KEY-----\n"
+                .to_vec())
+        }
+        Some("host.pub") => Ok(format!("# a comment\n[web]:2222 {HOST_KEY} root@web\n").into_bytes()),
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+    let sent = url.expose().unwrap();
+    assert_eq!(parse(&sent), url);
+    assert!(!format!("{url:?} {url}").contains("secret"));
+    let typed =
+        format!("ssh://deploy:pw@[::1]?host_key={}", HOST_KEY.replace(' ', "%20").replace('+', "%2B"));
+    let url = parse(&typed);
+    assert_eq!(url.to_string(), "ssh://deploy@[::1]");
+    assert_eq!(url.material()["host_key"], content(HOST_KEY));
+    assert_eq!(password(&url), Some(&content("pw")));
+}
+
+#[test]
+fn each_bad_ssh_url_has_its_sentence() {
+    let mut lines = String::new();
+    for bad in [
+        "ssh://web",
+        "ssh://deploy@",
+        "ssh://deploy@web/srv",
+        "ssh://deploy@web?sslmode=require",
+        "ssh://deploy@%2Frun%2Fsocket",
+        "ssh://deploy@web?key_cert=file:c",
+        "ssh://deploy@web?key=ssh-ed25519%20AAAA",
+        "ssh://deploy@web?host_key=ssh-ed25519%20AAAA",
+        "ssh://deploy@web?host_key=text:-----BEGIN%20OPENSSH%20PRIVATE%20KEY-----",
+        "ssh://deploy@web?host_key=text:%23%20nothing",
+    ] {
+        let error = bad.parse::<TargetUrl>().unwrap_err();
+        lines.push_str(&format!("{bad}\n    {error}\n"));
+    }
+    insta::assert_snapshot!(lines);
+}

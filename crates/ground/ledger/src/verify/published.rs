@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::Run;
 use crate::{
-    Checkpoint, Error, Fault, VerifierKey,
+    Checkpoint, Error, Fault, LedgerReader, VerifierKey,
     history::{HISTORY_FILE, History, Record, bad_record},
     reader::Tiles,
     tree,
+    writer::CHECKPOINT_FILE,
 };
 
 /// Checkpoints that one thread takes up at a time.
@@ -27,9 +28,17 @@ pub(super) fn find(dir: &Path, key: &VerifierKey, latest: &Checkpoint) -> Result
         other => other,
     })?;
     let wanted = Record::of(latest, key);
-    for position in (0..history.len()).rev() {
+    let length = history.len();
+    for position in (0..length).rev() {
         let record = history.record(position)?;
         if Some(record) == wanted {
+            // A writer adds a record and then replaces the checkpoint, so one may be newer than what is there now.
+            let newer = length - (position + 1);
+            if newer > 1 && LedgerReader::new(dir, key.clone()).snapshot()?.checkpoint() == latest {
+                let problem =
+                    format!("{newer} checkpoints were published after it: it was put back from a copy");
+                return Err(Error::Corrupt(Fault::new(CHECKPOINT_FILE, problem)));
+            }
             return Ok(Published { history, count: position + 1 });
         }
         // Only what was published after `latest` can be larger; a record that was changed is found here as well.

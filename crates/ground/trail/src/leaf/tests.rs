@@ -3,14 +3,20 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 
 fn any_leaf() -> impl Strategy<Value = Leaf> {
-    let command = (select(&Class::ALL[..]), any::<Option<u16>>(), any::<bool>(), any::<[u8; 32]>()).prop_map(
-        |(class, verb, permit, hash)| CommandLeaf {
+    let command = (
+        select(&Class::ALL[..]),
+        any::<Option<u16>>(),
+        any::<bool>(),
+        any::<[u8; 32]>(),
+        any::<Option<[u8; 16]>>(),
+    )
+        .prop_map(|(class, verb, permit, hash, review)| CommandLeaf {
             class,
             verb,
             effect: if permit { Verdict::Permit } else { Verdict::Forbid },
             policy_hash: PolicyHash(hash),
-        },
-    );
+            review: review.map(ReviewId::from_bytes),
+        });
     let outcome = (
         (any::<u64>(), select(&Status::ALL[..]), any::<Option<bool>>(), any::<Option<u64>>()),
         (
@@ -27,7 +33,7 @@ fn any_leaf() -> impl Strategy<Value = Leaf> {
                 (duration_us, status, executed, rows),
                 (bytes_in, bytes_out, code, has_code, exit, not_kept),
             )| {
-                let code = SqlState::new(&code).filter(|_| has_code);
+                let code = SqlState::parse(&code).filter(|_| has_code);
                 OutcomeLeaf { duration_us, status, executed, rows, bytes_in, bytes_out, code, exit, not_kept }
             },
         );
@@ -43,26 +49,45 @@ fn any_leaf() -> impl Strategy<Value = Leaf> {
     let end =
         (any::<u64>(), select(&EndReason::ALL[..])).prop_map(|(entries, reason)| EndLeaf { entries, reason });
     let commitments = proptest::collection::btree_map(any::<u8>(), any::<[u8; 32]>(), 0..6);
+    let captures = proptest::collection::btree_map(any::<u8>(), any::<(u64, Option<(u64, u64)>)>(), 0..3);
+    let part = any::<(u8, u64, u64, Option<u64>)>();
+    let slot = any::<(u32, Option<[u8; 32]>)>().prop_map(|(number, begun)| SlotLeaf { number, begun });
+    let keeping = (proptest::collection::btree_set(any::<u32>(), 0..4), any::<Option<bool>>(), slot);
     (
         (select(&Kind::ALL[..]), any::<[u8; 16]>(), any::<u64>(), any::<u64>()),
-        (command, outcome, start, end, any::<Option<[u8; 16]>>(), commitments),
+        (command, outcome, start, end, any::<Option<[u8; 16]>>(), commitments, captures, part, keeping),
     )
-        .prop_map(|((kind, session, seq, at), (command, outcome, start, end, subject, commitments))| {
-            let mut leaf = Leaf::new(kind, SessionId::from_bytes(session), seq, Timestamp(at));
-            leaf.command = Some(command).filter(|_| matches!(kind, Kind::Command | Kind::CommandStarted));
-            leaf.outcome = Some(outcome).filter(|_| kind == Kind::Command);
-            leaf.start = Some(start).filter(|_| kind == Kind::SessionStart);
-            leaf.end = Some(end).filter(|_| kind == Kind::SessionEnd);
-            leaf.subject = subject.map(SessionId::from_bytes);
-            leaf.commitments =
-                commitments.into_iter().map(|(field, hmac)| Commitment { field, hmac }).collect();
-            leaf
-        })
+        .prop_map(
+            |(
+                (kind, session, seq, at),
+                (command, outcome, start, end, subject, commitments, captures, part, keeping),
+            )| {
+                let mut leaf = Leaf::new(kind, SessionId::from_bytes(session), seq, Timestamp(at));
+                leaf.command = Some(command).filter(|_| matches!(kind, Kind::Command | Kind::CommandStarted));
+                leaf.outcome = Some(outcome).filter(|_| kind == Kind::Command);
+                leaf.start = Some(start).filter(|_| kind == Kind::SessionStart);
+                leaf.end = Some(end).filter(|_| kind == Kind::SessionEnd);
+                leaf.subject = subject.map(SessionId::from_bytes);
+                leaf.captures = captures
+                    .into_iter()
+                    .map(|(field, (bytes, parts))| CapturedLeaf { field, bytes, parts })
+                    .collect();
+                let (field, number, bytes, previous) = part;
+                leaf.part =
+                    Some(PartLeaf { field, number, bytes, previous }).filter(|_| kind == Kind::Capture);
+                leaf.erased = keeping.0.into_iter().filter(|_| kind == Kind::Erasure).collect();
+                leaf.hold = keeping.1;
+                leaf.slot = Some(keeping.2);
+                leaf.commitments =
+                    commitments.into_iter().map(|(field, hmac)| Commitment { field, hmac }).collect();
+                leaf
+            },
+        )
 }
 
 fn encoded(leaf: &Leaf) -> Vec<u8> {
     let mut bytes = Vec::new();
-    leaf.encode(&mut bytes).unwrap();
+    leaf.encode(&mut bytes);
     bytes
 }
 
@@ -100,6 +125,7 @@ fn a_leaf_has_these_bytes() {
         verb: verb::code_of("DELETE"),
         effect: Verdict::Permit,
         policy_hash: PolicyHash([0x22; 32]),
+        review: None,
     });
     leaf.outcome = Some(OutcomeLeaf {
         duration_us: 812,
@@ -113,9 +139,10 @@ fn a_leaf_has_these_bytes() {
         not_kept: None,
     });
     leaf.commitments.push(Commitment { field: 1, hmac: [0x33; 32] });
+    leaf.slot = Some(SlotLeaf { number: 258, begun: Some([0x44; 32]) });
     let hex: String = encoded(&leaf).iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = [
-        "b0",
+        "b2",
         "0001",
         "0104",
         "025011111111111111111111111111111111",
@@ -134,6 +161,9 @@ fn a_leaf_has_these_bytes() {
         &"22".repeat(32),
         "13a1015820",
         &"33".repeat(32),
+        "1825190102",
+        "18265820",
+        &"44".repeat(32),
     ];
     assert_eq!(hex, expected.concat());
 }

@@ -93,31 +93,42 @@ const VERBS: &[(&str, u16)] = &[
     ("DROP VIEW", 89),
     ("EMPTY", 90),
     ("END", 91),
+    ("EXEC", 200),
     ("EXECUTE", 92),
     ("EXPLAIN", 93),
     ("FETCH", 94),
+    ("FORWARD", 203),
     ("FUNCTION CALL", 95),
+    ("GET", 210),
     ("GRANT", 96),
     ("GRANT ROLE", 97),
     ("IMPORT FOREIGN SCHEMA", 98),
     ("INSERT", 99),
+    ("LINK", 223),
+    ("LIST", 212),
     ("LISTEN", 100),
     ("LOAD", 101),
     ("LOCK", 102),
     ("LOCK TABLE", 103),
     ("MERGE", 104),
+    ("MKDIR", 217),
     ("MOVE", 105),
     ("NOTIFY", 106),
     ("PREPARE", 107),
     ("PREPARE TRANSACTION", 108),
+    ("PUT", 211),
+    ("READLINK", 219),
+    ("REALPATH", 221),
     ("REASSIGN OWNED", 109),
     ("REFRESH MATERIALIZED VIEW", 110),
     ("REINDEX", 111),
     ("RELEASE", 112),
+    ("REMOVE", 215),
     ("RENAME", 113),
     ("RESET", 114),
     ("REVOKE", 115),
     ("REVOKE ROLE", 116),
+    ("RMDIR", 218),
     ("ROLLBACK", 117),
     ("ROLLBACK PREPARED", 118),
     ("ROLLBACK TO", 119),
@@ -128,10 +139,18 @@ const VERBS: &[(&str, u16)] = &[
     ("SET", 124),
     ("SET CONSTRAINTS", 125),
     ("SET TRANSACTION", 126),
+    ("SETSTAT", 214),
+    ("SFTP", 222),
+    ("SHELL", 201),
     ("SHOW", 127),
+    ("SIGNAL", 204),
     ("START TRANSACTION", 128),
+    ("STAT", 213),
+    ("SUBSYSTEM", 202),
+    ("SYMLINK", 220),
     ("TRUNCATE", 129),
     ("TRUNCATE TABLE", 130),
+    ("TYPED", 205),
     ("UNKNOWN", 131),
     ("UNLISTEN", 132),
     ("UPDATE", 133),
@@ -167,5 +186,23 @@ mod tests {
             assert_eq!(name_of(*code), Some(*name));
         }
         assert_eq!(code_of("select"), None);
+    }
+
+    /// Who writes a verifier has the list from there.
+    #[test]
+    fn the_format_document_has_the_same_list() {
+        let document = include_str!("../../../../../docs/ledger-format.md");
+        let (_, section) = document.split_once("\n### Verbs\n").unwrap();
+        let (section, _) = section.split_once("\nNew ones are added").unwrap();
+        let words = section.split_whitespace().collect::<Vec<_>>().join(" ");
+        let listed: Vec<(u16, &str)> = words
+            .trim_end_matches('.')
+            .split(", ")
+            .map(|item| item.split_once(' ').unwrap())
+            .map(|(code, verb)| (code.parse().unwrap(), verb))
+            .collect();
+        let mut known: Vec<(u16, &str)> = VERBS.iter().map(|(verb, code)| (*code, *verb)).collect();
+        known.sort_unstable();
+        assert_eq!(listed, known);
     }
 }

@@ -10,7 +10,9 @@ use super::decode;
 use crate::{
     TrailError,
     leaf::{Leaf, StartLeaf},
-    vault::{Field, Fields, IndexRecord, KeyWrap, OpenKey, Owner, VaultError, VaultReader, open},
+    vault::{
+        Field, Fields, IndexRecord, KeyWrap, NODE_KEY_PREFIX, OpenKey, Owner, VaultError, VaultReader, open,
+    },
 };
 
 /// Sessions kept at once.
@@ -56,6 +58,8 @@ enum Key {
 pub(super) struct SessionView {
     pub(super) start: Option<StartLeaf>,
     pub(super) names: Option<Names>,
+    /// The slot that its first entry is sealed under, until that was looked at.
+    first_elsewhere: Option<u32>,
     key: Key,
 }
 
@@ -102,7 +106,13 @@ impl Sessions {
         if let Some(known) = self.known.get(&slot) {
             return Ok(Arc::clone(known));
         }
-        let view = Arc::new(self.load(slot, snapshot, vault)?);
+        let mut view = self.load(slot, snapshot, vault)?;
+        if let Some(first) = view.first_elsewhere.take() {
+            // The session's first entry is sealed under the key of another class, or of an earlier run.
+            let owner = self.find(first, snapshot, vault)?;
+            (view.start, view.names) = (owner.start, owner.names.clone());
+        }
+        let view = Arc::new(view);
         if self.known.len() >= MAX_SESSIONS {
             self.known.clear();
         }
@@ -112,15 +122,15 @@ impl Sessions {
 
     fn load(
         &self,
-        slot: u32,
+        number: u32,
         snapshot: &Snapshot,
         vault: &mut VaultReader,
     ) -> Result<SessionView, TrailError> {
-        let slot = match vault.slot(slot) {
+        let slot = match vault.slot(number) {
             Ok(slot) => slot,
             Err(error @ VaultError::Damaged { .. }) => {
                 let key = Key::Closed(format!("missing ({error})"));
-                return Ok(SessionView { start: None, names: None, key });
+                return Ok(SessionView { start: None, names: None, first_elsewhere: None, key });
             }
             Err(error) => return Err(error.into()),
         };
@@ -129,12 +139,20 @@ impl Sessions {
             (None, None) => Key::Closed("sealed (the key is not at hand)".to_owned()),
             (None, Some(keys)) => match slot.unwrap(&self.origin, keys.as_ref()) {
                 Ok(key) => Key::Open(OpenKey::new(&key)?),
+                Err(VaultError::OtherKey { wrapped_by, .. }) if !wrapped_by.starts_with(NODE_KEY_PREFIX) => {
+                    Key::Closed(format!("sealed for {wrapped_by}, whose identity is not at hand"))
+                }
                 Err(error) => Key::Closed(format!("missing ({error})")),
             },
         };
-        let mut view = SessionView { start: None, names: None, key };
+        let mut view = SessionView { start: None, names: None, first_elsewhere: None, key };
         if let Some(first) = slot.start.filter(|first| *first < snapshot.size()) {
-            view.read_start(slot.session, first, snapshot, vault)?;
+            let record = vault.index(first)?;
+            if record.slot == number {
+                view.read_start(slot.session, first, snapshot, vault)?;
+            } else if record.slot < number {
+                view.first_elsewhere = Some(record.slot);
+            }
         }
         Ok(view)
     }

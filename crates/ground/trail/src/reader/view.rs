@@ -10,10 +10,10 @@ use vocabulary::{Certainty, ClientInfo, Kind, Who};
 
 use super::sessions::{Names, Payload, SessionView};
 use crate::{
-    Entry, Params,
+    CaptureField, Entry, Params,
     entry::{
-        EntryClient, EntryCommand, EntryDecision, EntryLeaf, EntryNotKept, EntryOutcome, EntryPrincipal,
-        EntryTarget,
+        EntryCaptured, EntryClient, EntryCommand, EntryDecision, EntryLeaf, EntryNotKept, EntryOutcome,
+        EntryPrincipal, EntryTarget,
     },
     leaf::{CommandLeaf, Leaf, OutcomeLeaf, StartLeaf, verb},
     sealer::split_judged,
@@ -52,6 +52,7 @@ pub(super) fn entry(leaf: &Leaf, index: u64, log: &str, session: &SessionView, p
         command: leaf.command.as_ref().map(|leaf| command(leaf, &fields)),
         decision: leaf.command.as_ref().map(|leaf| decision(leaf, &fields, closed.is_some())),
         outcome: leaf.outcome.as_ref().map(|leaf| outcome(leaf, &fields)),
+        captured: captured(leaf),
         event: None,
         payload: closed,
         leaf: EntryLeaf { log: log.to_owned(), index },
@@ -65,9 +66,18 @@ pub(super) fn entry(leaf: &Leaf, index: u64, log: &str, session: &SessionView, p
                 json!({ "entries": end.entries, "reason": end.reason.as_str(), "detail": detail })
             });
         }
+        Kind::Capture => {}
         _ => event(&mut entry, leaf, &fields),
     }
     entry
+}
+
+fn captured(leaf: &Leaf) -> Vec<EntryCaptured> {
+    let of_entry = leaf.captures.iter().map(|captured| (captured.field, captured.bytes));
+    let fields = of_entry.chain(leaf.part.map(|part| (part.field, part.bytes)));
+    fields
+        .filter_map(|(code, bytes)| Some(EntryCaptured { field: CaptureField::from_code(code)?, bytes }))
+        .collect()
 }
 
 /// What an event tells; who did it takes the place of the session's principal.
@@ -158,7 +168,7 @@ fn decision(leaf: &CommandLeaf, fields: &Fields, closed: bool) -> EntryDecision 
         effect: leaf.effect,
         policies: decision.map(|decision| decision.policies).or_else(|| (!closed).then(Vec::new)),
         policy_hash: leaf.policy_hash,
-        review: None,
+        review: leaf.review.map(|review| review.to_string()),
     }
 }
 

@@ -80,6 +80,64 @@ fn whole_records_survive() {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_is_written_by_hand_is_what_postcard_writes(
+        numbers: [u64; 6],
+        small in 0u64..300,
+        texts: [Vec<u8>; 4],
+        status in prop::sample::select(Status::ALL.to_vec()),
+        executed: Option<bool>,
+        rows: Option<u64>,
+        code: Option<String>,
+        message: Option<String>,
+        exit: Option<i32>,
+        not_kept: Option<(u64, [u8; 32])>,
+    ) {
+        let [seq, at, duration_us, bytes_in, bytes_out, _] = numbers;
+        let session = SessionId::from_bytes([7; 16]);
+        let [facts, decision, text, params] = &texts;
+        let at = Timestamp(at);
+        for seq in [seq, small] {
+            let intent = Intent { session, seq, at, facts, decision, text, params };
+            let outcome = OutcomeRecord {
+                session, seq, at, duration_us, status, executed, rows, bytes_in, bytes_out,
+                code: code.as_deref(),
+                message: message.as_deref(),
+                exit,
+                not_kept: not_kept.map(|(bytes, sha256)| NotKept { bytes, sha256 }),
+            };
+            let (mut by_hand, mut derived) = (b"before".to_vec(), b"before".to_vec());
+            hot::intent(&intent, &mut by_hand);
+            hot::outcome(&outcome, &mut by_hand);
+            Record::Intent(intent).encode_into(&mut derived).unwrap();
+            Record::Outcome(outcome).encode_into(&mut derived).unwrap();
+            prop_assert_eq!(by_hand, derived);
+            for record in [Record::Intent(intent), Record::Outcome(outcome)] {
+                let mut bytes = Vec::new();
+                record.encode_into(&mut bytes).unwrap();
+                prop_assert_eq!(hot::read(&bytes), Some(record));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_by_hand_is_what_postcard_reads(
+        variant in 0u8..4,
+        head: [u8; 16],
+        mut tail in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60),
+    ) {
+        let mut bytes = vec![variant];
+        bytes.extend_from_slice(&head);
+        bytes.append(&mut tail);
+        if let Some(by_hand) = hot::read(&bytes) {
+            prop_assert_eq!(read::<Record>(&bytes).unwrap(), by_hand);
+        } else if let Ok(derived) = read::<Record>(&bytes) {
+            prop_assert!(!matches!(derived, Record::Intent(_) | Record::Outcome(_)));
+        }
+    }
+}
+
 #[test]
 fn decision_and_facts_survive() {
     let decision = Decision {
@@ -87,7 +145,11 @@ fn decision_and_facts_survive() {
         policies: vec!["no-drop".into()],
         policy_hash: PolicyHash([9; 32]),
     };
-    assert_eq!(decode_decision(&encode_decision(&decision)).unwrap(), decision);
+    assert_eq!(decode_decision(&encode_decision(&decision)).unwrap(), (decision.clone(), None));
+    let review = vocabulary::ReviewId::from_bytes([9; 16]);
+    let hung = reviewed(&encode_decision(&decision), review);
+    assert_eq!(decode_decision(&hung).unwrap(), (decision, Some(review)));
+    assert!(decode_decision(&hung[..hung.len() - 1]).is_err());
     let facts =
         FactsRecord { verb: "DROP TABLE".into(), class: Class::Define, objects: vec!["public.carts".into()] };
     assert_eq!(FactsRecord::decode(&facts.encode()).unwrap(), facts);

@@ -5,27 +5,35 @@
 //! checkpoints survived, its state is there: the one whose `entries` is the ledger's size.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    collections::BTreeSet,
+    fs::File,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
-use journal::Position;
+use journal::{Position, Storage};
 use serde::{Deserialize, Serialize};
 use vocabulary::SessionId;
 
-use crate::{TrailError, layout::sync_dir, record, vault::Ends};
+use crate::{
+    CaptureField, SessionKey, TrailError, record,
+    retention::Classes,
+    vault::{Ends, open_or_create, write_all_at},
+};
 
-const MAGIC: &[u8; 8] = b"tgseal\0\x01";
+const MAGIC: &[u8; 8] = b"tgseal\0\x02";
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 
 /// A session that is not over.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct OpenSession {
     pub(crate) session: SessionId,
-    /// The slot of its data key.
-    pub(crate) slot: u32,
+    /// Index of its `session.start`.
+    pub(crate) start: Option<u64>,
+    /// Which class its payloads belong to.
+    pub(crate) classes: Classes,
+    /// The slot of each class's data key.
+    pub(crate) slots: Vec<(String, u32)>,
     /// The highest number seen.
     pub(crate) last_seq: u64,
     /// Commands without outcome.
@@ -44,12 +52,44 @@ pub(crate) struct OpenIntent {
     pub(crate) started: bool,
 }
 
-/// A key to be destroyed once the checkpoint that records it is published.
+/// Something that is being captured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct OpenCapture {
+    pub(crate) session: SessionId,
+    pub(crate) seq: u64,
+    pub(crate) field: CaptureField,
+    /// Bytes in parts.
+    pub(crate) in_parts: u64,
+    /// Parts, and the index of the last one's leaf.
+    pub(crate) parts: Option<(u64, u64)>,
+    /// Where in the journal the first record is that is in no part.
+    pub(crate) since: Option<u64>,
+}
+
+/// A key to be destroyed once the checkpoint that records it is published: all that its slot then says, so that a slot that
+/// was torn by the first attempt can be written again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Erasure {
     pub(crate) slot: u32,
     /// Index of the leaf that records it.
     pub(crate) entry: u64,
+    pub(crate) session: SessionId,
+    pub(crate) start: Option<u64>,
+    pub(crate) class: String,
+    pub(crate) wrapped_by: String,
+}
+
+impl Erasure {
+    pub(crate) fn new(slot: u32, entry: u64, key: &SessionKey) -> Self {
+        let SessionKey { session, start, class, wrapped_by, .. } = key.clone();
+        Self { slot, entry, session, start, class, wrapped_by }
+    }
+
+    /// The slot once its key is destroyed.
+    pub(crate) fn erased(&self) -> SessionKey {
+        let Self { slot: _, entry, session, start, class, wrapped_by } = self.clone();
+        SessionKey { session, start, class, wrapped_by, erasure: Some(entry), wrapped: Vec::new() }
+    }
 }
 
 /// The sealer's memory at one size of the tree.
@@ -65,12 +105,24 @@ pub(crate) struct State {
     pub(crate) sessions: Vec<OpenSession>,
     /// Keys to destroy.
     pub(crate) erasures: Vec<Erasure>,
+    /// What is being captured.
+    pub(crate) captures: Vec<OpenCapture>,
+    /// Sessions under a legal hold.
+    pub(crate) holds: BTreeSet<SessionId>,
 }
 
 impl State {
     /// The state of an empty trail.
     pub(crate) fn empty(next: Position) -> Self {
-        Self { entries: 0, next: next.0, ends: Ends::default(), sessions: Vec::new(), erasures: Vec::new() }
+        Self {
+            entries: 0,
+            next: next.0,
+            ends: Ends::default(),
+            sessions: Vec::new(),
+            erasures: Vec::new(),
+            captures: Vec::new(),
+            holds: BTreeSet::new(),
+        }
     }
 
     fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), TrailError> {
@@ -130,24 +182,38 @@ pub(crate) fn load_all(vault: &Path) -> Result<Vec<(Side, State)>, TrailError> {
     Ok(states)
 }
 
+/// The files that have no whole state in them.
+pub(crate) fn torn(vault: &Path) -> Vec<PathBuf> {
+    let paths = [Side(false), Side(true)].map(|side| side.path(vault));
+    let is_torn = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| State::decode(&bytes).is_none());
+    paths.into_iter().filter(is_torn).collect()
+}
+
 /// The side for the first state of all.
 pub(crate) const FIRST: Side = Side(false);
 
 /// Writes a state and makes it durable.
-pub(crate) fn save(vault: &Path, side: Side, state: &State, buffer: &mut Vec<u8>) -> Result<(), TrailError> {
+pub(crate) fn save(
+    storage: &dyn Storage,
+    vault: &Path,
+    side: Side,
+    state: &State,
+    buffer: &mut Vec<u8>,
+) -> Result<(), TrailError> {
     state.encode(buffer)?;
     let path = side.path(vault);
     let is_new = !path.exists();
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|mut file| {
-            file.write_all(buffer)?;
-            file.sync_data()
+    open_or_create(storage, &path)
+        .and_then(|file| {
+            file.set_len(0)?;
+            write_all_at(&*file, buffer, 0)?;
+            file.sync()
         })
         .map_err(TrailError::file("write", &path))?;
-    if is_new { sync_dir(vault) } else { Ok(()) }
+    if is_new { storage.sync_dir(vault).map_err(TrailError::file("sync", vault)) } else { Ok(()) }
+}
+
+/// The newest state that is whole.
+pub(crate) fn newest(vault: &Path) -> Result<Option<State>, TrailError> {
+    Ok(load_all(vault)?.into_iter().map(|(_, state)| state).max_by_key(|state| state.entries))
 }

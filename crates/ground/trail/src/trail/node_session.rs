@@ -7,7 +7,7 @@ use journal::{Batch, Journal, Position};
 use vocabulary::{ClientInfo, EntryId, Kind, NodeId, SessionId, Timestamp, Who};
 
 use super::lock;
-use crate::{EndReason, Event, NodeStart, Record, SessionEnd, TrailError};
+use crate::{EndReason, Event, Keeping, KeepingAct, NodeStart, Record, SessionEnd, TrailError};
 
 /// An event to record.
 #[derive(Clone, Debug)]
@@ -68,14 +68,29 @@ impl NodeSession {
         self.append_event(event).map(|(_, id)| id)
     }
 
+    /// Records an event that tells the sealer to do something; returns once it survives the loss of power.
+    pub(super) fn order(&self, event: NewEvent, act: KeepingAct) -> Result<EntryId, TrailError> {
+        let (position, id) = self.append_as(event, |event| Record::Keeping(Keeping { event, act }))?;
+        self.journal.wait_synced(position)?;
+        Ok(id)
+    }
+
     fn append_event(&self, event: NewEvent) -> Result<(Position, EntryId), TrailError> {
+        self.append_as(event, Record::Event)
+    }
+
+    fn append_as(
+        &self,
+        event: NewEvent,
+        to_record: impl FnOnce(Event) -> Record<'static>,
+    ) -> Result<(Position, EntryId), TrailError> {
         let mut next = lock(&self.next);
         let seq = (*next).ok_or(journal::AppendError::Closed)?;
         let NewEvent { kind, actor, client, subject, what } = event;
         let at = Timestamp::now();
         let record = Event { session: self.id, seq, at, kind, actor, client, subject, what };
         let mut batch = Batch::new();
-        Record::Event(record).encode(&mut batch)?;
+        to_record(record).encode(&mut batch)?;
         let position = self.journal.append(&mut batch)?;
         // A refused number is used again: the session has no gap.
         *next = Some(seq + 1);

@@ -1,11 +1,14 @@
 //! Closing what an earlier run left under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use journal::{Batch, Journal, Position, Reader, Recovered, Truncated};
 use vocabulary::{SessionId, Status, Timestamp};
 
-use crate::{EndReason, OutcomeRecord, Record, SessionEnd, TrailError, sealer::Sealer};
+use crate::{EndReason, OutcomeRecord, Record, SessionEnd, TrailError};
 
 /// Frames per append while recovering.
 const BATCH_RECORDS: usize = 256;
@@ -32,18 +35,20 @@ pub(crate) struct Open {
     pub(crate) pending: BTreeSet<u64>,
 }
 
-/// Appends the missing outcomes and ends, and waits until they survive the loss of power. If that is cut short, the
-/// next start does the rest: what was appended counts as the run's own.
+/// Appends the missing outcomes and ends, and waits until they survive the loss of power. If that is cut short, the next
+/// start does the rest: what was appended counts as the run's own. `open` are the sessions that are not over before frame
+/// `sealed_before`, where the sealer is.
 pub(super) fn close_what_was_open(
     journal: &Journal,
     recovered: &Recovered,
-    sealer: &Sealer,
+    dir: &Path,
+    sealed_before: Position,
+    mut open: BTreeMap<SessionId, Open>,
 ) -> Result<Recovery, TrailError> {
-    let from = sealer.next_position().max(recovered.oldest);
-    let mut open = sealer.open_sessions();
+    let from = sealed_before.max(recovered.oldest);
     let unsealed = recovered.next.0.saturating_sub(from.0);
     if unsealed > 0 {
-        let mut reader = Reader::open(&sealer.layout().journal(), from);
+        let mut reader = Reader::open(dir, from);
         while reader.position() < recovered.next {
             let mut any = false;
             for frame in reader.next_batch()? {
@@ -93,7 +98,12 @@ fn note(sessions: &mut BTreeMap<SessionId, Open>, record: &Record<'_>) {
                 open.pending.remove(&outcome.seq);
             }
         }
-        Record::Intent(_) | Record::SessionStart(_) | Record::NodeStart(_) | Record::Event(_) => {
+        Record::Capture(_) => {}
+        Record::Intent(_)
+        | Record::SessionStart(_)
+        | Record::NodeStart(_)
+        | Record::Event(_)
+        | Record::Keeping(_) => {
             let open = sessions.entry(record.session()).or_default();
             open.last_seq = open.last_seq.max(record.seq());
             if let Record::Intent(intent) = record {

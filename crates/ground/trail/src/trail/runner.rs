@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use journal::{Follower, Journal, Level, Position, ReadError};
+use journal::Position;
 use vocabulary::Timestamp;
 
-use super::lock;
+use super::{
+    lock,
+    source::{Next, Source},
+};
 use crate::{TrailError, sealer::Sealer};
 
 /// Under work, frames are taken this often: a wake-up per group sync would cost more than the work itself.
@@ -19,8 +22,6 @@ const TICK: Duration = Duration::from_millis(25);
 const IDLE: Duration = Duration::from_millis(200);
 /// A backlog is published in pieces of this long.
 const MOST_UNPUBLISHED: Duration = Duration::from_millis(900);
-/// After a failure, the sealer tries again this much later.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// What is sealed so far.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Sealed {
     pub(super) at: Option<Timestamp>,
     /// Why it does not go on.
     pub(super) trouble: Option<String>,
+    /// The journal may let go of what stands before.
+    pub(super) retire_before: Position,
 }
 
 struct Shared {
@@ -40,11 +43,14 @@ struct Shared {
     /// Somebody waits: publish at once.
     hurry: bool,
     stop: bool,
+    /// Stop as soon as nothing is left to seal.
+    finish: bool,
     running: bool,
 }
 
 /// The handle that the facade and the thread share.
 pub(super) struct Runner {
+    retry_after: Duration,
     shared: Mutex<Shared>,
     /// Any change of `shared`.
     changed: Condvar,
@@ -52,19 +58,20 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(through: Position, entries: u64) -> Self {
-        let sealed = Sealed { through, entries, at: None, trouble: None };
+    pub(super) fn new(retry_after: Duration, through: Position, entries: u64) -> Self {
+        let sealed = Sealed { through, entries, at: None, trouble: None, retire_before: Position::default() };
         Self {
-            shared: Mutex::new(Shared { sealed, hurry: false, stop: false, running: false }),
+            retry_after,
+            shared: Mutex::new(Shared { sealed, hurry: false, stop: false, finish: false, running: false }),
             changed: Condvar::new(),
             thread: Mutex::new(None),
         }
     }
 
-    pub(super) fn start(self: Arc<Self>, sealer: Sealer, journal: Journal) -> io::Result<()> {
+    pub(super) fn start(self: Arc<Self>, sealer: Sealer, source: Source) -> io::Result<()> {
         let runner = Arc::clone(&self);
         let thread =
-            thread::Builder::new().name("sealer".to_owned()).spawn(move || runner.run(sealer, &journal))?;
+            thread::Builder::new().name("sealer".to_owned()).spawn(move || runner.run(sealer, source))?;
         lock(&self.shared).running = true;
         *lock(&self.thread) = Some(thread);
         Ok(())
@@ -105,26 +112,72 @@ impl Runner {
         }
     }
 
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         lock(&self.shared).stop
     }
 
-    fn run(&self, mut sealer: Sealer, journal: &Journal) {
-        let mut follower = journal.follow(sealer.next_position());
+    /// Ends the thread once everything there is has been sealed; if that fails, at once.
+    pub(super) fn stop_when_sealed(&self) {
+        lock(&self.shared).finish = true;
+        self.changed.notify_all();
+    }
+
+    /// Another process seals: it is watched from now on.
+    pub(super) fn watch(&self) {
+        lock(&self.shared).running = true;
+    }
+
+    /// What the other process has sealed.
+    pub(super) fn heard(&self, through: Position, entries: u64, at: Option<Timestamp>) {
+        let mut shared = lock(&self.shared);
+        let sealed = &mut shared.sealed;
+        let news = sealed.through != through;
+        (sealed.through, sealed.entries, sealed.at, sealed.trouble) = (through, entries, at, None);
+        drop(shared);
+        // Who waits asks for haste again when woken: not for nothing.
+        if news {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Why the other process does not seal.
+    pub(super) fn trouble(&self, reason: String) {
+        lock(&self.shared).sealed.trouble = Some(reason);
+    }
+
+    /// Publishes at once what there is.
+    pub(super) fn hurry(&self) {
+        lock(&self.shared).hurry = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether somebody waits; forgotten by asking.
+    pub(super) fn take_hurry(&self) -> bool {
+        std::mem::take(&mut lock(&self.shared).hurry)
+    }
+
+    fn finishing(&self) -> bool {
+        lock(&self.shared).finish
+    }
+
+    fn run(&self, mut sealer: Sealer, mut source: Source) {
         let mut recovered = true;
         while !self.stopped() {
             let worked = if recovered { Ok(()) } else { sealer.recover() };
             if !recovered && worked.is_ok() {
-                follower = journal.follow(sealer.next_position());
+                source.go_to(sealer.next_position());
             }
-            match worked.and_then(|()| self.work(&mut sealer, &mut follower, journal)) {
+            match worked.and_then(|()| self.work(&mut sealer, &mut source)) {
                 Ok(()) => break,
                 Err(error) => {
                     let reason = error.in_full();
                     tracing::error!(reason, "the sealer does not go on; it will try again");
                     lock(&self.shared).sealed.trouble = Some(reason);
                     recovered = false;
-                    self.wait(RETRY, false);
+                    if self.finishing() {
+                        break;
+                    }
+                    self.wait(self.retry_after, false);
                 }
             }
         }
@@ -133,7 +186,7 @@ impl Runner {
     }
 
     /// Waits for a while; not for so long if somebody is in a hurry and that counts.
-    fn wait(&self, most: Duration, heed_hurry: bool) {
+    pub(super) fn wait(&self, most: Duration, heed_hurry: bool) {
         let deadline = Instant::now() + most;
         let mut shared = lock(&self.shared);
         while !(shared.stop || heed_hurry && shared.hurry) {
@@ -146,16 +199,12 @@ impl Runner {
     }
 
     /// Seals until told to stop or the journal is closed and sealed.
-    fn work(
-        &self,
-        sealer: &mut Sealer,
-        follower: &mut Follower,
-        journal: &Journal,
-    ) -> Result<(), TrailError> {
+    fn work(&self, sealer: &mut Sealer, source: &mut Source) -> Result<(), TrailError> {
         let mut since: Option<Instant> = None;
         while !self.stopped() {
-            let patience = if since.is_some() { Duration::ZERO } else { IDLE };
-            let closed = take_all(sealer, follower, patience, &mut since)?;
+            let finishing = self.finishing();
+            let patience = if since.is_some() || finishing { Duration::ZERO } else { IDLE };
+            let closed = take_all(sealer, source, patience, &mut since)? || finishing;
             sealer.announce_long_commands(Timestamp::now())?;
             if sealer.has_unpublished()? {
                 let waited = since.get_or_insert_with(Instant::now).elapsed();
@@ -164,7 +213,8 @@ impl Runner {
                     let published = sealer.publish()?;
                     self.tell(published.through, published.entries, true);
                     since = None;
-                    journal.retire(published.retire_before)?;
+                    lock(&self.shared).sealed.retire_before = published.retire_before;
+                    source.retire(published.retire_before)?;
                 }
             } else {
                 // Intents alone make no leaf: they are as sealed as can be.
@@ -199,15 +249,14 @@ impl Runner {
 /// journal is closed and no more will come.
 fn take_all(
     sealer: &mut Sealer,
-    follower: &mut Follower,
+    source: &mut Source,
     mut patience: Duration,
     since: &mut Option<Instant>,
 ) -> Result<bool, TrailError> {
     loop {
-        let frames = match follower.next_batch(Level::Synced, patience) {
-            Ok(frames) => frames,
-            Err(ReadError::Closed { .. }) => return Ok(true),
-            Err(error) => return Err(error.into()),
+        let frames = match source.next_batch(patience)? {
+            Next::Frames(frames) => frames,
+            Next::Closed => return Ok(true),
         };
         if frames.len() == 0 {
             return Ok(false);

@@ -37,9 +37,21 @@ pub enum VaultError {
     /// A data key can't be wrapped.
     #[error("a data key could not be wrapped")]
     Wrap,
-    /// A wrapped key is longer than a slot has room for.
-    #[error("a wrapped key of {bytes} bytes does not fit its slot, which has room for {most}")]
-    WrappedTooLong {
+    /// A data key was wrapped by another key than is at hand.
+    #[error(
+        "a data key could not be unwrapped: it was wrapped by {wrapped_by}, and only {at_hand} is at hand"
+    )]
+    OtherKey {
+        /// Its [`KeyWrap::id`](super::KeyWrap::id).
+        wrapped_by: String,
+        /// What is at hand.
+        at_hand: String,
+    },
+    /// Something is longer than a slot has room for.
+    #[error("a {what} of {bytes} bytes does not fit a key slot, which has room for {most}")]
+    TooLong {
+        /// What it is.
+        what: &'static str,
         /// Its length.
         bytes: usize,
         /// The most.

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-/// What a field is. Codes are part of the format and never reused.
+use crate::CaptureField;
+
+/// What a field is. Codes are part of the format and never reused; those from 16 on are [`CaptureField`]'s.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub(crate) enum Field {
@@ -54,7 +56,9 @@ impl Field {
     }
 
     pub(crate) fn name_of(code: u8) -> &'static str {
-        Self::ALL.into_iter().find(|field| field.code() == code).map_or("unknown", Self::as_str)
+        let captured = CaptureField::from_code(code).map(CaptureField::as_str);
+        let own = Self::ALL.into_iter().find(|field| field.code() == code).map(Self::as_str);
+        own.or(captured).unwrap_or("unknown field")
     }
 }
 
@@ -117,7 +121,11 @@ impl Fields {
     }
 
     pub(crate) fn find(&self, field: Field) -> Option<&[u8]> {
-        self.iter().find(|(code, ..)| *code == field.code()).map(|(.., bytes)| bytes)
+        self.find_code(field.code())
+    }
+
+    pub(crate) fn find_code(&self, field: u8) -> Option<&[u8]> {
+        self.iter().find(|(code, ..)| *code == field).map(|(.., bytes)| bytes)
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct VaultReader {
 }
 
 impl VaultReader {
+    /// The files that have to be there.
+    pub(crate) const FILES: [&str; 2] = [INDEX_FILE, KEYS_FILE];
+
     pub(crate) fn open(dir: &Path) -> Result<Self, VaultError> {
         let open = |name| {
             let path = dir.join(name);
@@ -33,6 +36,11 @@ impl VaultReader {
         };
         let (index, slots) = (open(INDEX_FILE)?, open(KEYS_FILE)?);
         Ok(Self { dir: dir.to_owned(), index, slots, payloads: HashMap::new() })
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The index records of the leaves from `first` on, up to `count`; fewer only where the file ends.
@@ -50,11 +58,11 @@ impl VaultReader {
         bytes
             .first_chunk::<INDEX_RECORD_BYTES>()
             .and_then(IndexRecord::decode)
-            .ok_or_else(|| self.damaged_index(leaf, "the index record is not valid"))
+            .ok_or_else(|| Self::damaged_index(&self.dir, leaf, "the index record is not valid"))
     }
 
-    pub(crate) fn damaged_index(&self, leaf: u64, problem: &'static str) -> VaultError {
-        VaultError::Damaged { path: self.dir.join(INDEX_FILE), offset: index_offset(leaf), problem }
+    pub(crate) fn damaged_index(vault: &Path, leaf: u64, problem: &'static str) -> VaultError {
+        VaultError::Damaged { path: vault.join(INDEX_FILE), offset: index_offset(leaf), problem }
     }
 
     /// One key slot.

@@ -70,16 +70,19 @@ proptest! {
     }
 
     #[test]
-    fn slots_survive(session: [u8; 16], start: Option<u32>, wrapped in prop::collection::vec(any::<u8>(), 1..=200), entry: u32) {
+    fn slots_survive(session: [u8; 16], start: Option<u32>, wrapped in prop::collection::vec(any::<u8>(), 1..=372), entry: u32, class in "[a-z]{1,32}", by in "[a-z0-9:]{0,64}", at in 0..512usize, bit in 0..8u8) {
         let start = start.map(u64::from);
         let session = SessionId::from_bytes(session);
-        let key = SessionKey { session, start, class: CLASS_COMMANDS, erasure: None, wrapped };
+        let key = SessionKey { session, start, class, wrapped_by: by, erasure: None, wrapped };
         prop_assert_eq!(SessionKey::decode(&key.encode().unwrap()), Some(key.clone()));
-        let erased = key.erased(u64::from(entry));
+        let erased = SessionKey { erasure: Some(u64::from(entry)), wrapped: Vec::new(), ..key };
         let slot = erased.encode().unwrap();
         prop_assert_eq!(SessionKey::decode(&slot), Some(erased));
         // Nothing of the key stays.
-        prop_assert!(slot[40..252].iter().all(|byte| *byte == 0));
+        prop_assert!(slot[136..508].iter().all(|byte| *byte == 0));
+        let mut flipped = slot;
+        flipped[at] ^= 1 << bit;
+        prop_assert_eq!(SessionKey::decode(&flipped), None);
     }
 }
 
@@ -113,11 +116,28 @@ fn a_wrapped_key_opens_in_its_own_context_alone() {
     let key = new_data_key().unwrap();
     let wrapped = node.wrap(b"here", &key).unwrap();
     assert_eq!(wrapped.len(), 60);
-    assert_eq!(node.unwrap(b"here", &wrapped).unwrap(), key);
-    assert!(node.unwrap(b"there", &wrapped).is_err());
-    assert!(NodeKey::new(&[8; 32]).unwrap().unwrap(b"here", &wrapped).is_err());
-    assert!(node.unwrap(b"here", &wrapped[..11]).is_err());
+    assert_eq!(node.unwrap("", b"here", &wrapped).unwrap(), key);
+    assert!(node.unwrap("", b"there", &wrapped).is_err());
+    assert!(NodeKey::new(&[8; 32]).unwrap().unwrap("", b"here", &wrapped).is_err());
+    assert!(node.unwrap("", b"here", &wrapped[..11]).is_err());
     assert_ne!(node.wrap(b"here", &key).unwrap(), wrapped, "a nonce was used twice");
+}
+
+#[test]
+fn a_key_ring_writes_by_one_and_reads_by_all() {
+    let old: std::sync::Arc<dyn KeyWrap> = std::sync::Arc::new(NodeKey::new(&[7; 32]).unwrap());
+    let new: std::sync::Arc<dyn KeyWrap> = std::sync::Arc::new(NodeKey::new(&[8; 32]).unwrap());
+    let ring = KeyRing::new(std::sync::Arc::clone(&new), vec![std::sync::Arc::clone(&old)]);
+    assert_eq!(ring.id(), new.id());
+    assert_ne!(old.id(), new.id());
+    let key = new_data_key().unwrap();
+    for one in [&old, &new] {
+        assert!(ring.opens(one.id()));
+        let wrapped = one.wrap(b"here", &key).unwrap();
+        assert_eq!(ring.unwrap(one.id(), b"here", &wrapped).unwrap(), key);
+    }
+    assert_eq!(new.unwrap(new.id(), b"here", &ring.wrap(b"here", &key).unwrap()).unwrap(), key);
+    assert!(!ring.opens("node:0000000000000000"));
 }
 
 #[test]

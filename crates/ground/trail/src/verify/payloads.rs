@@ -1,21 +1,17 @@
 //! One thread's part of the entries: leaves, index records, payloads.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    path::PathBuf,
-};
+use std::{collections::HashMap, fs::File, path::PathBuf};
 
 use ledger::Snapshot;
 use vocabulary::{EntryId, Kind, SessionId};
 
-use super::{Finding, Run, session::Seen};
+use super::{Finding, Run, keeping::Keeping, session::Seen, slots};
 use crate::{
     commitment::Committer,
     leaf::Leaf,
     vault::{
-        Field, Fields, INDEX_RECORD_BYTES, IndexRecord, KeyWrap, OpenKey, Owner, SessionKey, VaultError,
-        VaultReader, open, payload_path, read_up_to,
+        Field, Fields, INDEX_RECORD_BYTES, IndexRecord, KeyWrap, NODE_KEY_PREFIX, OpenKey, Owner, SessionKey,
+        VaultError, VaultReader, open, payload_path, read_up_to,
     },
 };
 
@@ -33,8 +29,10 @@ pub(super) struct Found {
     pub(super) sealed: u64,
     pub(super) bare: u64,
     pub(super) sessions: HashMap<SessionId, Seen>,
-    /// Sessions that `erasure` entries speak of, by the entry's index.
-    pub(super) erasures: BTreeMap<u64, SessionId>,
+    /// Erasures and holds.
+    pub(super) keeping: Keeping,
+    /// Key slots as the first leaves under them say.
+    pub(super) begun: slots::Begun,
 }
 
 /// What became of a payload.
@@ -51,7 +49,8 @@ enum Verdict {
 pub(super) struct Worker<'a> {
     run: &'a Run<'a>,
     snapshot: &'a Snapshot,
-    vault: VaultReader,
+    /// None if files of it are missing, which has been named.
+    vault: Option<VaultReader>,
     slots: &'a [Option<SessionKey>],
     keys: Option<&'a dyn KeyWrap>,
     committer: Committer,
@@ -65,7 +64,7 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         run: &'a Run<'a>,
         snapshot: &'a Snapshot,
-        vault: VaultReader,
+        vault: Option<VaultReader>,
         slots: &'a [Option<SessionKey>],
         keys: Option<&'a dyn KeyWrap>,
     ) -> Self {
@@ -81,8 +80,9 @@ impl<'a> Worker<'a> {
 
     /// Verifies the entries `first..end`.
     pub(super) fn verify(&mut self, first: u64, end: u64) {
-        let index = match self.vault.index_bytes(first, usize::try_from(end - first).unwrap_or_default()) {
-            Ok(index) => index,
+        let count = usize::try_from(end - first).unwrap_or_default();
+        let index = match self.vault.as_ref().map(|vault| vault.index_bytes(first, count)).transpose() {
+            Ok(index) => index.unwrap_or_default(),
             Err(error) => {
                 self.run.find_in_vault(first, None, &error);
                 Vec::new()
@@ -102,19 +102,26 @@ impl<'a> Worker<'a> {
             };
             self.note(at, &leaf);
             let place = usize::try_from(at - first).unwrap_or(usize::MAX);
+            if self.vault.is_none() {
+                self.found.missing += 1;
+                continue;
+            }
             let verdict = match records.get(place).and_then(IndexRecord::decode) {
                 Some(record) => self.payload(at, &leaf, &record),
-                None => Verdict::Missing(self.vault.damaged_index(at, "the index record is not valid")),
+                None => self.bad_index(at, "the index record is not valid"),
             };
             self.count(at, leaf.id(), verdict);
         }
     }
 
     fn note(&mut self, index: u64, leaf: &Leaf) {
-        self.found.sessions.entry(leaf.session).or_default().add(leaf);
-        if let (Kind::Erasure, Some(subject)) = (leaf.kind, leaf.subject) {
-            self.found.erasures.insert(index, subject);
-        }
+        self.found.sessions.entry(leaf.session).or_default().add(index, leaf);
+        self.found.keeping.add(index, leaf);
+        slots::note(&mut self.found.begun, index, leaf.slot);
+    }
+
+    fn bad_index(&self, index: u64, problem: &'static str) -> Verdict {
+        Verdict::Missing(VaultReader::damaged_index(&self.run.layout.vault(), index, problem))
     }
 
     fn count(&mut self, index: u64, entry: EntryId, verdict: Verdict) {
@@ -139,9 +146,11 @@ impl<'a> Worker<'a> {
         let same =
             (record.kind, record.seq, record.ended_at) == (leaf.kind.code(), leaf.seq, leaf.ended_at().0);
         if !same {
-            return Verdict::Missing(
-                self.vault.damaged_index(index, "the index record is that of another entry"),
-            );
+            return self.bad_index(index, "the index record is that of another entry");
+        }
+        // Or a payload would seem to be erased because another of its session is.
+        if leaf.slot.is_none_or(|slot| slot.number != record.slot) {
+            return self.bad_index(index, "the index record names another key slot than the entry");
         }
         let slot = usize::try_from(record.slot).ok().and_then(|slot| self.slots.get(slot));
         let Some(Some(slot)) = slot else {
@@ -172,6 +181,10 @@ impl<'a> Worker<'a> {
         if slot.erasure.is_some() {
             return Verdict::Erased;
         }
+        // What was wrapped by a key that only others have can be checked by them.
+        if !keys.opens(&slot.wrapped_by) && !slot.wrapped_by.starts_with(NODE_KEY_PREFIX) {
+            return Verdict::Sealed;
+        }
         if self.opened.len() >= MAX_KEYS {
             self.opened.clear();
         }
@@ -180,10 +193,15 @@ impl<'a> Worker<'a> {
             .opened
             .entry(record.slot)
             .or_insert_with(|| slot.unwrap(origin, keys).and_then(|key| OpenKey::new(&key)).ok());
-        let Some(key) = key else { return Verdict::Missing(VaultError::Unwrap) };
+        let Some(key) = key else {
+            return Verdict::Missing(slot.unwrap(origin, keys).err().unwrap_or(VaultError::Unwrap));
+        };
         let owner = Owner { session: leaf.session, seq: leaf.seq, kind: leaf.kind };
         match open(key, &owner, &mut self.scratch).and_then(Fields::parse) {
-            Some(fields) => self.commitments(leaf, &fields),
+            Some(fields) => match captured_problem(leaf, &fields) {
+                None => self.commitments(leaf, &fields),
+                Some(problem) => Verdict::Wrong(problem),
+            },
             None => Verdict::Wrong(
                 "its payload does not open with its session's key: it was changed or belongs to another entry".to_owned(),
             ),
@@ -216,6 +234,21 @@ impl<'a> Worker<'a> {
             None => Verdict::Verified,
         }
     }
+}
+
+/// What is wrong with the lengths of what was captured.
+fn captured_problem(leaf: &Leaf, fields: &Fields) -> Option<String> {
+    let whole = leaf.captures.iter().filter(|captured| captured.parts.is_none());
+    let whole = whole.map(|captured| (captured.field, captured.bytes));
+    let mut claimed = whole.chain(leaf.part.map(|part| (part.field, part.bytes)));
+    let wrong = claimed
+        .find(|(field, bytes)| fields.find_code(*field).is_none_or(|kept| kept.len() as u64 != *bytes));
+    wrong.map(|(field, bytes)| {
+        format!(
+            "its payload does not have the {bytes} bytes of {} that the leaf claims",
+            Field::name_of(field)
+        )
+    })
 }
 
 /// A part of a payload file in memory: payloads stand in the order of their leaves.

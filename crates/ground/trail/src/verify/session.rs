@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use vocabulary::Kind;
 
+use super::captures::Captures;
 use crate::leaf::Leaf;
 
 /// Problems named per session.
@@ -17,13 +18,15 @@ pub(super) struct Seen {
     starts: u64,
     /// Numbers of the entries that end it, each with the count that it claims.
     ends: Vec<(u64, u64)>,
+    captures: Captures,
 }
 
 impl Seen {
-    pub(super) fn add(&mut self, leaf: &Leaf) {
+    pub(super) fn add(&mut self, index: u64, leaf: &Leaf) {
+        self.captures.add(index, leaf);
         match leaf.kind {
-            // It has the number of the command that it announces.
-            Kind::CommandStarted => return,
+            // They have the number of their command.
+            Kind::CommandStarted | Kind::Capture => return,
             Kind::SessionStart => self.starts += 1,
             Kind::SessionEnd => self.ends.push((leaf.seq, leaf.end.map_or(0, |end| end.entries))),
             _ => {}
@@ -38,6 +41,7 @@ impl Seen {
         self.runs.extend(other.runs);
         self.starts += other.starts;
         self.ends.extend(other.ends);
+        self.captures.merge(other.captures);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -80,6 +84,8 @@ impl Seen {
             }
             ends => problems.push(format!("it has {} session.end entries", ends.len())),
         }
+        self.captures.find_problems(self.is_over(), under_way, &mut problems);
+        problems.truncate(MAX_PROBLEMS);
         problems
     }
 }
@@ -115,7 +121,7 @@ mod tests {
             if kind == Kind::SessionEnd {
                 leaf.end = Some(EndLeaf { entries: seq, reason: EndReason::Client });
             }
-            seen.add(&leaf);
+            seen.add(place as u64, &leaf);
         }
         seen
     }

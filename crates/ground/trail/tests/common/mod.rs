@@ -5,8 +5,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use journal::Batch;
 use trail::{
-    EndReason, FactsRecord, Intent, KeyWrap, NodeKey, OutcomeRecord, ParamsBuf, Record, Recovery, SessionEnd,
-    SessionStart, Settings, Trail, VerifyOptions, VerifyReport, record::encode_decision, verify,
+    Capture, CaptureField, EndReason, FactsRecord, Intent, KeyWrap, NodeKey, OutcomeRecord, ParamsBuf,
+    Record, Recovery, SessionEnd, SessionStart, Settings, Trail, VerifyOptions, VerifyReport,
+    record::{CAPTURE_RECORD_BYTES, encode_decision},
+    verify,
 };
 use vocabulary::{
     Class, ClientInfo, CredentialId, Decision, NodeId, PolicyHash, PrincipalId, PrincipalKind, ProvenBy,
@@ -38,7 +40,7 @@ pub fn open_with(data: &Path, settings: Settings) -> (Trail, Recovery) {
 }
 
 pub fn verify_all(data: &Path) -> VerifyReport {
-    let options = VerifyOptions { vkey: None, keys: Some(keys()) };
+    let options = VerifyOptions { keys: Some(keys()), ..VerifyOptions::default() };
     verify(data, &options, |_, _| {}).unwrap()
 }
 
@@ -69,6 +71,31 @@ pub fn facts(verb: &str, class: Class, objects: &[&str]) -> Vec<u8> {
     FactsRecord { verb: verb.to_owned(), class, objects }.encode()
 }
 
+/// The first record of a client's session.
+pub fn start(session: SessionId, name: &str, target: &str) -> SessionStart {
+    SessionStart {
+        session,
+        seq: 1,
+        at: Timestamp::now(),
+        node: NodeId::from_bytes([9; 16]),
+        who: who(name),
+        client: ClientInfo {
+            addr: "10.0.0.7:51234".into(),
+            application: Some("psql".into()),
+            task: None,
+            ..ClientInfo::default()
+        },
+        target: Where {
+            id: TargetId::from_bytes([6; 16]),
+            name: target.parse().unwrap(),
+            kind: TargetKind::Postgres,
+            role: "app".into(),
+            database: None,
+            peer: Some("backend 4242".into()),
+        },
+    }
+}
+
 /// A client's session.
 pub struct Client<'a> {
     trail: &'a Trail,
@@ -82,27 +109,8 @@ impl<'a> Client<'a> {
         let id = trail.new_session_id().unwrap();
         let mut client = Self { trail, id, next: 1, batch: Batch::new() };
         let seq = client.number();
-        let start = SessionStart {
-            session: id,
-            seq,
-            at: Timestamp::now(),
-            node: NodeId::from_bytes([9; 16]),
-            who: who(name),
-            client: ClientInfo {
-                addr: "10.0.0.7:51234".into(),
-                application: Some("psql".into()),
-                task: None,
-                ..ClientInfo::default()
-            },
-            target: Where {
-                id: TargetId::from_bytes([6; 16]),
-                name: target.parse().unwrap(),
-                kind: TargetKind::Postgres,
-                role: "app".into(),
-                database: None,
-                peer: Some("backend 4242".into()),
-            },
-        };
+        let start = start(id, name, target);
+        assert_eq!(start.seq, seq);
         trail.append_one(&start.into()).unwrap();
         client
     }
@@ -139,6 +147,14 @@ impl<'a> Client<'a> {
 
     pub fn outcome(&mut self, outcome: OutcomeRecord<'_>) {
         outcome.encode(&mut self.batch).unwrap();
+        self.trail.append(&mut self.batch).unwrap();
+    }
+
+    pub fn capture(&mut self, seq: u64, field: CaptureField, bytes: &[u8]) {
+        for bytes in bytes.chunks(CAPTURE_RECORD_BYTES) {
+            let piece = Capture { session: self.id, seq, at: Timestamp::now(), field, bytes };
+            piece.encode(&mut self.batch).unwrap();
+        }
         self.trail.append(&mut self.batch).unwrap();
     }
 

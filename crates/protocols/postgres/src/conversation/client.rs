@@ -4,31 +4,42 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use session::{Command, Known};
-use vocabulary::{Class, Facts};
+use classify::postgres::QUESTION;
+use session::Known;
+use vocabulary::{Class, Facts, TransactionControl};
 
+use super::gate::Begun;
 use super::limits::{
     CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_PREPARED_BYTES,
     MAX_SMALL_MESSAGE_BYTES, MAX_STATEMENT_BYTES,
 };
 use super::names::Found;
-use super::running::{CommandKey, Overflow, Running};
-use super::{Charge, Conversation, Expected, Fault, Next, Portal, Recorder, Scan, Statement};
+use super::running::{CommandKey, Overflow};
+use super::{Charge, Conversation, Edit, Expected, Fault, Next, Portal, Recorder, Scan, Statement};
 use crate::facts::{FactsCache, One, Understood};
 use crate::functions;
 use crate::wire::backend::Transaction;
+use crate::wire::error_response::Report;
 use crate::wire::frontend::{self, Bind, FunctionCall, Malformed, Named, Parse, Values};
-use crate::wire::value;
+use crate::wire::{packet, value};
 
 /// Bytes of tag and length.
 const HEADER: usize = 5;
 
 /// What one message came to.
-enum Flow {
+pub(super) enum Flow {
     /// It may go on.
     On,
+    /// It may go on behind something of the gateway's own.
+    Behind(Vec<u8>),
     /// It has to wait for answers.
     Stalled,
+    /// It has to wait for people.
+    Held,
+    /// It does not run, and the client hears this.
+    Refuse(Box<Report>),
+    /// It is of no use any more.
+    Drop,
     /// The client ends the session.
     Finished,
 }
@@ -39,13 +50,13 @@ impl From<Malformed> for Fault {
     }
 }
 
-impl<P> Conversation<P> {
+impl<P, H> Conversation<P, H> {
     /// Scans what the client sent. What was taken may be forwarded once `recorder`'s turn is recorded; the rest must
     /// be shown again, with more behind it.
     ///
     /// # Errors
     /// [`Fault`]: the session has to end, and nothing of these bytes may be forwarded.
-    pub fn client<R: Recorder<Permit = P>>(
+    pub fn client<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         bytes: &[u8],
         recorder: &mut R,
@@ -53,10 +64,20 @@ impl<P> Conversation<P> {
     ) -> Result<Scan, Fault> {
         let mut taken = 0;
         loop {
+            if !self.behind.is_empty() && self.client_body == 0 {
+                let insert = std::mem::take(&mut self.behind);
+                return Ok(Scan { taken, next: Next::Edit(Edit { insert, skip: 0, pass: 0 }) });
+            }
             let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
                 return Ok(Scan { taken, next: Next::Bytes(1) });
             };
             if self.client_body > 0 {
+                if self.dropping.0 {
+                    let skip = rest.len().min(usize::try_from(self.client_body).unwrap_or(usize::MAX));
+                    self.client_body -= skip as u64;
+                    self.dropping.0 = self.client_body > 0;
+                    return Ok(Scan { taken, next: Next::Edit(Edit { skip, ..Edit::default() }) });
+                }
                 taken += self.pass_client_body(rest);
                 continue;
             }
@@ -73,6 +94,10 @@ impl<P> Conversation<P> {
             if tag == b'd' {
                 // COPY data: only counted. Outside a COPY the target ignores it.
                 self.client_body = length + 1;
+                if self.doomed.is_some() {
+                    self.dropping.0 = true;
+                    continue;
+                }
                 self.client_body_of = self.queue.front().and_then(super::target::command_of);
                 continue;
             }
@@ -81,16 +106,26 @@ impl<P> Conversation<P> {
             let Some(message) = rest.get(..needed) else {
                 return Ok(Scan { taken, next: Next::Bytes(needed) });
             };
-            if self.queue.len() >= MAX_OUTSTANDING {
+            if self.queue.len() >= MAX_OUTSTANDING || (self.is_alone() && !matches!(tag, b'c' | b'f' | b'X'))
+            {
                 return Ok(Scan { taken, next: Next::Stalled });
             }
             let body = message.get(HEADER..).unwrap_or_default();
             match self.client_message(tag, body, total, recorder, facts)? {
                 Flow::On => {
+                    self.at_start &= !matches!(tag, b'P' | b'B' | b'E' | b'D' | b'C' | b'H');
                     taken += needed;
                     self.client_body += (total - needed) as u64;
                 }
+                Flow::Behind(insert) => {
+                    self.at_start &= !matches!(tag, b'P' | b'B' | b'E');
+                    self.client_body += (total - needed) as u64;
+                    return Ok(Scan { taken, next: Next::Edit(Edit { insert, skip: 0, pass: needed }) });
+                }
                 Flow::Stalled => return Ok(Scan { taken, next: Next::Stalled }),
+                Flow::Held => return Ok(Scan { taken, next: Next::Held }),
+                Flow::Refuse(report) => return Ok(self.refuse(tag, taken, (needed, total), report)),
+                Flow::Drop => return Ok(self.drop_message(taken, (needed, total), Vec::new())),
                 Flow::Finished => return Ok(Scan { taken: taken + needed, next: Next::Finished }),
             }
         }
@@ -108,7 +143,7 @@ impl<P> Conversation<P> {
         count
     }
 
-    fn client_message<R: Recorder<Permit = P>>(
+    fn client_message<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         tag: u8,
         body: &[u8],
@@ -116,8 +151,14 @@ impl<P> Conversation<P> {
         recorder: &mut R,
         facts: &mut FactsCache,
     ) -> Result<Flow, Fault> {
+        if self.doomed.is_some() {
+            return self.doomed_message(tag, body, total, recorder, facts);
+        }
+        if matches!(tag, b'B' | b'E' | b'P' | b'Q' | b'F') && self.asks_first(recorder) {
+            return Ok(Flow::Stalled);
+        }
         match tag {
-            b'B' => return self.bind(body, total, recorder),
+            b'B' => return self.bind(body, total, recorder, facts),
             b'E' => return self.execute(frontend::execute(body)?, total, recorder),
             b'P' => return self.parse(&Parse::read(body)?, total, facts),
             b'Q' => return self.query(body, total, recorder, facts),
@@ -140,18 +181,16 @@ impl<P> Conversation<P> {
                 }
             }
             b'X' => return Ok(Flow::Finished),
-            _ => {
-                let shown = tag.escape_ascii();
-                return Err(Fault::client("08P01", format!("invalid frontend message type '{shown}'")));
-            }
+            _ => return Err(bad_type(tag)),
         }
         Ok(Flow::On)
     }
 
     /// A segment ends; what follows is in the next.
-    fn end_segment(&mut self, sync: bool) {
+    pub(super) fn end_segment(&mut self, sync: bool) {
         self.queue.push_back(Expected::Ready { segment: self.segment, sync });
         self.segment += 1;
+        self.at_start = true;
     }
 
     fn parse(&mut self, parse: &Parse<'_>, total: usize, facts: &mut FactsCache) -> Result<Flow, Fault> {
@@ -164,17 +203,23 @@ impl<P> Conversation<P> {
                 format!("this session's prepared statements have more than {limit} MiB: close some of them");
             return Err(Fault::client("54000", message));
         }
-        let (known, prepares) = match self.understand(parse.text, facts) {
-            Understood::One(One { known, prepares, .. }) => (known, prepares),
-            Understood::Empty(known) | Understood::Unknown(known) => (known, None),
-            // The target refuses several statements in one Parse.
-            Understood::Many(_) => (unknown_of(facts), None),
-        };
+        let One { known, prepares, declares, by_name, .. } = self.understand_one(parse.text, facts);
+        let path = Some(Arc::clone(self.following.path()));
+        // What was read in doubt is read again before it runs.
+        let by_name = by_name || self.reads_in_doubt();
         let types = RefCell::new(parse.types.into());
         // The unnamed one is replaced by the next.
         let charge = (!parse.name.is_empty()).then(|| Charge::new(&self.prepared_bytes, total));
-        let statement =
-            Rc::new(Statement { text: parse.text.into(), known, prepares, types, _charge: charge });
+        let statement = Rc::new(Statement {
+            text: parse.text.into(),
+            known,
+            prepares,
+            declares,
+            path,
+            by_name,
+            types,
+            _charge: charge,
+        });
         let opened = self.statements.open(parse.name, Rc::clone(&statement), self.segment);
         self.queue.push_back(Expected::Parse {
             name: parse.name.into(),
@@ -185,11 +230,22 @@ impl<P> Conversation<P> {
         Ok(Flow::On)
     }
 
-    fn bind<R: Recorder<Permit = P>>(
+    /// What is known of a text that has to be one statement: the target refuses several in one Parse.
+    fn understand_one(&self, text: &[u8], facts: &mut FactsCache) -> One {
+        let known = match self.understand(text, facts) {
+            Understood::One(one) => return one,
+            Understood::Empty(known) | Understood::Unknown(known) => known,
+            Understood::Many(_) => unknown_of(facts),
+        };
+        One { span: 0..text.len(), known, prepares: None, declares: None, by_name: false }
+    }
+
+    fn bind<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         body: &[u8],
         total: usize,
         recorder: &mut R,
+        facts: &mut FactsCache,
     ) -> Result<Flow, Fault> {
         let bind = Bind::read(body)?;
         if self.in_doubt() {
@@ -201,19 +257,43 @@ impl<P> Conversation<P> {
             Found::InDoubt => return Ok(Flow::Stalled),
             Found::Missing => missing("prepared statement", bind.statement),
         };
+        let statement = if self.still_holds(&statement) { statement } else { self.anew(&statement, facts) };
         let whole = HEADER + body.len() == total;
         self.capture(&bind.values, &statement.types.borrow(), whole)?;
-        let command = self.begin(&statement, total.min(HEADER + body.len()), recorder)?;
+        let bytes_in = total.min(HEADER + body.len());
+        let command = match self.begin(&statement, &statement.text, (bytes_in, whole), recorder)? {
+            Begun::On(command) => command,
+            Begun::Not(flow) => return Ok(flow),
+        };
         if !whole {
             self.overflow(command, body);
         }
+        if let Ok(name) = std::str::from_utf8(bind.portal) {
+            self.cursors.gives_up(name);
+        }
+        let before = self.before(&[command], false);
         let portal = Portal { statement, command: Some(command) };
         let opened = self.portals.open(bind.portal, portal, self.segment);
         self.queue.push_back(Expected::Bind { name: bind.portal.into(), opened, command });
-        Ok(Flow::On)
+        Ok(before.map_or(Flow::On, Flow::Behind))
     }
 
-    fn execute<R: Recorder<Permit = P>>(
+    /// A prepared statement as the target reads it now.
+    fn anew(&self, statement: &Statement, facts: &mut FactsCache) -> Rc<Statement> {
+        let One { known, prepares, declares, by_name, .. } = self.understand_one(&statement.text, facts);
+        Rc::new(Statement {
+            text: statement.text.clone(),
+            known,
+            prepares,
+            declares,
+            path: Some(Arc::clone(self.following.path())),
+            by_name,
+            types: RefCell::new(statement.types.borrow().clone()),
+            _charge: None,
+        })
+    }
+
+    fn execute<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         name: &[u8],
         total: usize,
@@ -226,6 +306,7 @@ impl<P> Conversation<P> {
             // DECLARE makes portals too: FETCH over the extended protocol.
             Found::Missing => (missing("portal", name), None),
         };
+        let mut before = None;
         let command = match command.filter(|key| self.commands.get(*key).is_some()) {
             Some(command) => {
                 if let Some(running) = self.commands.get_mut(command) {
@@ -236,7 +317,11 @@ impl<P> Conversation<P> {
             None => {
                 // The portal has run to its end before, or is a cursor of SQL's: a command of its own.
                 self.params.clear();
-                let command = self.begin(&statement, total, recorder)?;
+                let command = match self.begin(&statement, &statement.text, (total, true), recorder)? {
+                    Begun::On(command) => command,
+                    Begun::Not(flow) => return Ok(flow),
+                };
+                before = self.before(&[command], false);
                 if let Found::Known(portal) = self.portals.find(name, self.segment, true) {
                     portal.command = Some(command);
                 }
@@ -246,8 +331,14 @@ impl<P> Conversation<P> {
         if let Some(running) = self.commands.get_mut(command) {
             running.executes += 1;
         }
+        self.remember_transaction(statement.known.facts());
         self.queue.push_back(Expected::Execute { command: Some(command) });
-        Ok(Flow::On)
+        if self.is_limited(command) {
+            // The target answers at once, and nothing is sent behind it before it does.
+            self.behind = packet::message(b'H', |_| {});
+            self.isolate(command, false);
+        }
+        Ok(before.map_or(Flow::On, Flow::Behind))
     }
 
     fn close(&mut self, named: Named<'_>) {
@@ -261,7 +352,7 @@ impl<P> Conversation<P> {
         });
     }
 
-    fn query<R: Recorder<Permit = P>>(
+    fn query<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         body: &[u8],
         total: usize,
@@ -274,50 +365,60 @@ impl<P> Conversation<P> {
         let text = frontend::Body::new("Query", body).string()?;
         self.params.clear();
         match self.understand(text, facts) {
-            Understood::One(one) => self.query_statement(text, 0..text.len(), one, total, recorder)?,
+            Understood::One(one) => {
+                let span = one.span.clone();
+                let statement = one_statement(text, one);
+                let text = text.get(span).unwrap_or(text);
+                match self.begin(&statement, text, (total, true), recorder)? {
+                    Begun::On(command) => Ok(self.queried(&[command], None)),
+                    Begun::Not(flow) => Ok(flow),
+                }
+            }
             Understood::Many(statements) => {
-                // The message is counted with its first statement.
-                let mut bytes_in = total;
-                for one in statements {
-                    let span = one.span.clone();
-                    self.query_statement(text, span, one, std::mem::take(&mut bytes_in), recorder)?;
+                let each: Vec<_> = statements
+                    .into_iter()
+                    .map(|one| (one.span.clone(), one))
+                    .map(|(span, one)| (one_statement(text, one), span))
+                    .collect();
+                match self.begin_together(text, &each, total, recorder)? {
+                    Ok(keys) => Ok(self.queried(&keys, None)),
+                    Err(flow) => Ok(flow),
                 }
             }
             Understood::Empty(known) => {
-                let one = One { span: 0..text.len(), known, prepares: None };
-                self.query_statement(text, 0..text.len(), one, total, recorder)?;
+                let statement = Rc::new(plain(b"", known));
+                match self.begin(&statement, text, (total, true), recorder)? {
+                    Begun::On(command) => Ok(self.queried(&[command], None)),
+                    Begun::Not(flow) => Ok(flow),
+                }
             }
             Understood::Unknown(known) => {
                 let statement = Rc::new(plain(text, known));
-                let command = self.begin(&statement, total, recorder)?;
-                self.queue.push_back(Expected::Opaque { command: Some(command), statement });
+                match self.begin(&statement, text, (total, true), recorder)? {
+                    Begun::On(command) => Ok(self.queried(&[command], Some(statement))),
+                    Begun::Not(flow) => Ok(flow),
+                }
             }
         }
+    }
+
+    /// A simple query goes on.
+    fn queried(&mut self, keys: &[CommandKey], opaque: Option<Rc<Statement>>) -> Flow {
+        let before = self.before(keys, true);
+        if let Some(last) = keys.last() {
+            self.isolate(*last, before.is_some());
+        }
+        match opaque {
+            Some(statement) => {
+                self.queue.push_back(Expected::Opaque { command: keys.first().copied(), statement });
+            }
+            None => self.queue.extend(keys.iter().map(|command| Expected::Statement { command: *command })),
+        }
         self.end_segment(false);
-        Ok(Flow::On)
+        before.map_or(Flow::On, Flow::Behind)
     }
 
-    fn query_statement<R: Recorder<Permit = P>>(
-        &mut self,
-        text: &[u8],
-        span: std::ops::Range<usize>,
-        one: One,
-        bytes_in: usize,
-        recorder: &mut R,
-    ) -> Result<(), Fault> {
-        let text = text.get(span).unwrap_or(text);
-        let keeps_text = one.prepares.is_some();
-        // The text is only needed later where the command prepares something; the intent has it already.
-        let kept: Box<[u8]> = if keeps_text { text.into() } else { Box::default() };
-        let types = RefCell::default();
-        let statement =
-            Rc::new(Statement { text: kept, known: one.known, prepares: one.prepares, types, _charge: None });
-        let command = self.begin_text(&statement, text, bytes_in, recorder)?;
-        self.queue.push_back(Expected::Statement { command });
-        Ok(())
-    }
-
-    fn function_call<R: Recorder<Permit = P>>(
+    fn function_call<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         body: &[u8],
         total: usize,
@@ -335,17 +436,23 @@ impl<P> Conversation<P> {
         self.capture(&call.values, &types, whole)?;
         let (text, facts) = functions::describe(call.function, known);
         let statement = Rc::new(plain(text.as_bytes(), Rc::new(Known::new(Arc::new(facts)))));
-        let command = self.begin(&statement, HEADER + body.len(), recorder)?;
+        let bytes_in = HEADER + body.len();
+        let command = match self.begin(&statement, &statement.text, (bytes_in, whole), recorder)? {
+            Begun::On(command) => command,
+            Begun::Not(flow) => return Ok(flow),
+        };
         if !whole {
             self.overflow(command, body);
         }
+        let before = self.before(&[command], true);
+        self.isolate(command, before.is_some());
         self.queue.push_back(Expected::Statement { command });
         self.end_segment(false);
-        Ok(Flow::On)
+        Ok(before.map_or(Flow::On, Flow::Behind))
     }
 
     /// Puts parameters into `self.params`. Of a message that is cut, the last value is cut too.
-    fn capture(&mut self, values: &Values<'_>, types: &[u8], whole: bool) -> Result<(), Fault> {
+    pub(super) fn capture(&mut self, values: &Values<'_>, types: &[u8], whole: bool) -> Result<(), Fault> {
         self.params.clear();
         let (oids, _) = types.as_chunks::<4>();
         for (index, item) in values.iter().enumerate() {
@@ -379,47 +486,61 @@ impl<P> Conversation<P> {
         self.client_body_of = Some(command);
     }
 
-    /// Has a statement judged with the parameters in `self.params`.
-    pub(super) fn begin<R: Recorder<Permit = P>>(
-        &mut self,
-        statement: &Rc<Statement>,
-        bytes_in: usize,
-        recorder: &mut R,
-    ) -> Result<CommandKey, Fault> {
-        self.begin_text(statement, &statement.text, bytes_in, recorder)
-    }
-
-    fn begin_text<R: Recorder<Permit = P>>(
-        &mut self,
-        statement: &Rc<Statement>,
-        text: &[u8],
-        bytes_in: usize,
-        recorder: &mut R,
-    ) -> Result<CommandKey, Fault> {
-        let known = &statement.known;
-        let in_transaction = self.transaction == Transaction::Open && !self.transaction_may_end;
-        let command = Command { known, text, params: self.params.as_bytes(), in_transaction };
-        let permit = recorder.judge(&command)?;
-        self.remember_effects(known.facts());
-        Ok(self.commands.insert(Running::new(permit, Rc::clone(statement), bytes_in as u64)))
-    }
-
     /// Notes what the command may change that later messages depend on.
-    fn remember_effects(&mut self, facts: &Facts) {
+    pub(super) fn remember_effects(&mut self, facts: &Facts) {
         let runs_code = matches!(facts.class, Class::Execute | Class::Unknown);
-        if facts.transaction.is_some() || runs_code {
-            self.transaction_may_end = true;
+        if runs_code {
+            self.code = self.segment;
         }
-        let names = matches!(facts.verb.as_str(), "PREPARE" | "DEALLOCATE" | "DISCARD");
-        if names || runs_code || !facts.settings.is_empty() {
+        if facts.may_end_transaction() {
+            self.transaction_may_end = true;
+            self.begun = 0;
+        }
+        let names = matches!(
+            facts.verb.as_str(),
+            "PREPARE" | "DEALLOCATE" | "DEALLOCATE ALL" | "DISCARD ALL" | "DECLARE CURSOR"
+        );
+        // What is LOCAL, and what is undone, ends with the transaction.
+        let undoes = !self.following.is_settled()
+            && !matches!(facts.transaction, None | Some(TransactionControl::Begin));
+        if names || runs_code || undoes || !facts.settings.is_empty() {
             self.doubt = self.segment;
         }
         let lexing = |name: &str| {
             matches!(name, "*" | "standard_conforming_strings" | "client_encoding" | "names" | "search_path")
         };
-        if facts.settings.iter().any(|setting| lexing(&setting.name)) {
+        if undoes || facts.settings.iter().any(|setting| lexing(&setting.name)) {
             self.lexing_doubt = self.segment;
         }
+    }
+
+    /// Notes what an Execute does to the transaction: a portal that was bound may be executed later, or never.
+    fn remember_transaction(&mut self, facts: &Facts) {
+        if facts.transaction == Some(TransactionControl::Begin) {
+            self.begun = self.segment;
+        } else if facts.may_end_transaction() {
+            self.transaction_may_end = true;
+            self.begun = 0;
+        }
+    }
+
+    /// Whether the target has to be asked first what settings code has left, where policy cares. That can only be between
+    /// two segments; within one, what a text means stays in doubt.
+    fn asks_first<R: Recorder<Permit = P, Hold = H>>(&mut self, recorder: &mut R) -> bool {
+        // It was asked when nothing else was, so its answer comes first.
+        if matches!(self.queue.front(), Some(Expected::Asked { .. })) {
+            return true;
+        }
+        let code = self.following.in_doubt() || self.code == self.segment;
+        self.wary = code && !recorder.permits_unknown();
+        if !self.wary || !self.at_start || self.transaction == Transaction::Failed {
+            return false;
+        }
+        if self.queue.is_empty() {
+            packet::put(&mut self.upward, b'Q', |out| packet::put_cstr(out, QUESTION.as_bytes()));
+            self.queue.push_back(Expected::Asked { answers: Vec::new() });
+        }
+        true
     }
 }
 
@@ -444,11 +565,40 @@ fn wanted(tag: u8, total: usize) -> Result<usize, Fault> {
     }
 }
 
-pub(super) fn plain(text: &[u8], known: Rc<Known>) -> Statement {
-    Statement { text: text.into(), known, prepares: None, types: RefCell::default(), _charge: None }
+pub(super) fn bad_type(tag: u8) -> Fault {
+    let shown = tag.escape_ascii();
+    Fault::client("08P01", format!("invalid frontend message type '{shown}'"))
 }
 
-fn unknown_of(facts: &FactsCache) -> Rc<Known> {
+/// A statement of a simple query. Its text is only needed later where it prepares something; the intent has it already.
+fn one_statement(text: &[u8], one: One) -> Rc<Statement> {
+    let kept = if one.prepares.is_some() { text.get(one.span).unwrap_or(text) } else { b"" };
+    Rc::new(Statement {
+        text: kept.into(),
+        known: one.known,
+        prepares: one.prepares,
+        declares: one.declares,
+        path: None,
+        by_name: one.by_name,
+        types: RefCell::default(),
+        _charge: None,
+    })
+}
+
+pub(super) fn plain(text: &[u8], known: Rc<Known>) -> Statement {
+    Statement {
+        text: text.into(),
+        known,
+        prepares: None,
+        declares: None,
+        path: None,
+        by_name: false,
+        types: RefCell::default(),
+        _charge: None,
+    }
+}
+
+pub(super) fn unknown_of(facts: &FactsCache) -> Rc<Known> {
     match facts.unknown() {
         Understood::Unknown(known) | Understood::Empty(known) | Understood::One(One { known, .. }) => known,
         Understood::Many(_) => Rc::new(Known::new(Arc::new(Facts::unknown("UNKNOWN")))),
@@ -456,7 +606,7 @@ fn unknown_of(facts: &FactsCache) -> Rc<Known> {
 }
 
 /// Stands for a name that the gateway has not seen; the target will say whether there is such a thing.
-fn missing(what: &str, name: &[u8]) -> Rc<Statement> {
+pub(super) fn missing(what: &str, name: &[u8]) -> Rc<Statement> {
     let text = format!("({what} \"{}\")", String::from_utf8_lossy(name));
     Rc::new(plain(text.as_bytes(), Rc::new(Known::new(Arc::new(Facts::unknown("EXECUTE"))))))
 }

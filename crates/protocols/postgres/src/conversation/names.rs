@@ -44,37 +44,56 @@ pub struct Opened<T> {
 /// All names of one sort.
 #[derive(Debug)]
 pub struct Names<T> {
-    slots: HashMap<Box<[u8]>, Slot<T>>,
+    /// Under the empty name: what most drivers use for every command, so it is not looked up.
+    unnamed: Option<Slot<T>>,
+    named: HashMap<Box<[u8]>, Slot<T>>,
     next_id: SlotId,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Self { slots: HashMap::new(), next_id: 1 }
+        Self { unnamed: None, named: HashMap::new(), next_id: 1 }
     }
 }
 
 impl<T> Names<T> {
+    fn slot(&self, name: &[u8]) -> Option<&Slot<T>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    fn slot_mut(&mut self, name: &[u8]) -> Option<&mut Slot<T>> {
+        if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
+    }
+
+    /// Returns what stood there.
+    fn insert(&mut self, name: &[u8], slot: Slot<T>) -> Option<Slot<T>> {
+        if name.is_empty() { self.unnamed.replace(slot) } else { self.named.insert(name.into(), slot) }
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Slot<T>> {
+        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    }
+
     /// The client takes a name. `None` if it is taken already, which the target will refuse; the unnamed one
     /// (empty) is always replaced.
     pub fn open(&mut self, name: &[u8], value: T, segment: u64) -> Option<Opened<T>> {
-        if !name.is_empty() && self.slots.get(name).is_some_and(|slot| !slot.closing) {
+        if !name.is_empty() && self.named.get(name).is_some_and(|slot| !slot.closing) {
             return None;
         }
         let id = self.next_id;
         self.next_id += 1;
         let slot = Slot { value, id, segment, confirmed: false, closing: false };
-        let replaced = if let Some(old) = self.slots.get_mut(name) {
+        let replaced = if let Some(old) = self.slot_mut(name) {
             Some(std::mem::replace(old, slot))
         } else {
-            self.slots.insert(name.into(), slot)
+            self.insert(name, slot)
         };
         Some(Opened { id, replaced })
     }
 
     /// The target has taken the name too.
     pub fn confirm(&mut self, name: &[u8], id: SlotId) {
-        if let Some(slot) = self.slots.get_mut(name).filter(|slot| slot.id == id) {
+        if let Some(slot) = self.slot_mut(name).filter(|slot| slot.id == id) {
             slot.confirmed = true;
         }
     }
@@ -82,18 +101,18 @@ impl<T> Names<T> {
     /// The target has not taken the name: what stood there before stands again. Returns the value that did not
     /// come to be.
     pub fn undo_open(&mut self, name: &[u8], opened: Opened<T>) -> Option<T> {
-        if self.slots.get(name).is_none_or(|slot| slot.id != opened.id) {
+        if self.slot(name).is_none_or(|slot| slot.id != opened.id) {
             return None;
         }
         match opened.replaced {
-            Some(replaced) => self.slots.insert(name.into(), replaced).map(|slot| slot.value),
-            None => self.slots.remove(name).map(|slot| slot.value),
+            Some(replaced) => self.insert(name, replaced).map(|slot| slot.value),
+            None => self.remove(name).map(|slot| slot.value),
         }
     }
 
     /// The client frees a name.
     pub fn close(&mut self, name: &[u8], segment: u64) -> Option<SlotId> {
-        let slot = self.slots.get_mut(name)?;
+        let slot = self.slot_mut(name)?;
         slot.closing = true;
         slot.confirmed = false;
         slot.segment = segment;
@@ -102,13 +121,13 @@ impl<T> Names<T> {
 
     /// The target has freed the name too. Returns what stood there.
     pub fn closed(&mut self, name: &[u8], id: SlotId) -> Option<T> {
-        let slot = self.slots.get(name)?;
-        if slot.id == id && slot.closing { self.slots.remove(name).map(|slot| slot.value) } else { None }
+        let slot = self.slot(name)?;
+        if slot.id == id && slot.closing { self.remove(name).map(|slot| slot.value) } else { None }
     }
 
     /// The target has not freed the name.
     pub fn undo_close(&mut self, name: &[u8], id: SlotId) {
-        if let Some(slot) = self.slots.get_mut(name).filter(|slot| slot.id == id) {
+        if let Some(slot) = self.slot_mut(name).filter(|slot| slot.id == id) {
             slot.closing = false;
             slot.confirmed = true;
         }
@@ -116,7 +135,7 @@ impl<T> Names<T> {
 
     /// What a name refers to. `answered` says that the target has answered all earlier segments.
     pub fn find(&mut self, name: &[u8], segment: u64, answered: bool) -> Found<'_, T> {
-        match self.slots.get_mut(name) {
+        match self.slot_mut(name) {
             Some(slot) if !slot.confirmed && slot.segment < segment && !answered => Found::InDoubt,
             Some(slot) if !slot.closing => Found::Known(&mut slot.value),
             Some(_) | None => Found::Missing,
@@ -125,7 +144,7 @@ impl<T> Names<T> {
 
     /// Whatever stands under a name, for a look that decides nothing.
     pub fn peek(&self, name: &[u8]) -> Option<&T> {
-        self.slots.get(name).map(|slot| &slot.value)
+        self.slot(name).map(|slot| &slot.value)
     }
 
     /// Sets a name without asking the target, as SQL's PREPARE has done.
@@ -133,22 +152,25 @@ impl<T> Names<T> {
         let id = self.next_id;
         self.next_id += 1;
         let slot = Slot { value, id, segment: 0, confirmed: true, closing: false };
-        self.slots.insert(name.into(), slot);
+        self.insert(name, slot);
     }
 
     /// Takes out all values that the target has confirmed.
     pub fn drain_confirmed(&mut self) -> Vec<T> {
-        self.slots.extract_if(|_, slot| slot.confirmed || slot.closing).map(|(_, slot)| slot.value).collect()
+        let unnamed = self.unnamed.take_if(|slot| slot.confirmed || slot.closing);
+        let named = self.named.extract_if(|_, slot| slot.confirmed || slot.closing).map(|(_, slot)| slot);
+        unnamed.into_iter().chain(named).map(|slot| slot.value).collect()
     }
 
     /// Takes out all values.
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.slots.drain().map(|(_, slot)| slot.value)
+        let named = self.named.drain().map(|(_, slot)| slot);
+        self.unnamed.take().into_iter().chain(named).map(|slot| slot.value)
     }
 
     /// Whether there is no name.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.unnamed.is_none() && self.named.is_empty()
     }
 }
 

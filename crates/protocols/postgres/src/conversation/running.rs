@@ -8,6 +8,7 @@ use slab::Slab;
 use trail::record::{NotKept, OutcomeRecord};
 use vocabulary::{SessionId, Status, Timestamp};
 
+use super::duty::{Duty, RowTap};
 use super::{Recorder, Statement};
 
 /// Said of a portal that returned some of its rows, and was then closed.
@@ -25,11 +26,13 @@ pub const SKIPPED: &str = "not run: an earlier command of the same pipeline or q
 /// A command that is judged and not yet observed.
 #[derive(Debug)]
 pub struct Running<P> {
-    permit: P,
+    pub permit: P,
     /// What it runs: for what it changes in the session when it succeeds.
     pub statement: Rc<Statement>,
     /// Rows seen so far.
     pub rows: u64,
+    /// Rows copied out so far.
+    pub copied: u64,
     /// Bytes from the client, framing included.
     pub bytes_in: u64,
     /// Bytes to the client, framing included.
@@ -40,6 +43,8 @@ pub struct Running<P> {
     pub ran: bool,
     /// A message that is too long to keep whole.
     pub overflow: Option<Box<Overflow>>,
+    /// What has to be kept while it runs.
+    pub duty: Option<Box<Duty>>,
 }
 
 /// Names a command until it is observed. Never stands for another one, even when its place is used again.
@@ -158,8 +163,19 @@ impl Parts<'_> {
 }
 
 impl<P> Running<P> {
-    pub const fn new(permit: P, statement: Rc<Statement>, bytes_in: u64) -> Self {
-        Self { permit, statement, rows: 0, bytes_in, bytes_out: 0, executes: 0, ran: false, overflow: None }
+    pub const fn new(permit: P, statement: Rc<Statement>, bytes_in: u64, duty: Option<Box<Duty>>) -> Self {
+        Self {
+            permit,
+            statement,
+            rows: 0,
+            copied: 0,
+            bytes_in,
+            bytes_out: 0,
+            executes: 0,
+            ran: false,
+            overflow: None,
+            duty,
+        }
     }
 
     /// Hands the outcome over.
@@ -172,6 +188,7 @@ impl<P> Running<P> {
             Some(rows) => Some(rows.max(self.rows)),
             None => (self.rows > 0).then_some(self.rows),
         };
+        let rows_not_kept = self.duty.and_then(|duty| duty.tap).and_then(RowTap::not_kept);
         let outcome = OutcomeRecord {
             executed: parts.executed,
             rows,
@@ -179,7 +196,7 @@ impl<P> Running<P> {
             bytes_out: self.bytes_out,
             code: parts.code,
             message: parts.message,
-            not_kept: self.overflow.map(|overflow| overflow.finish()),
+            not_kept: rows_not_kept.or_else(|| self.overflow.map(|overflow| overflow.finish())),
             // Session, number and time are the turn's to fill in.
             ..OutcomeRecord::bare(SessionId::from_bytes([0; 16]), 0, Timestamp(0), parts.status)
         };

@@ -3,13 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use classify::postgres::TransactionStatus;
 use session::Known;
-use vocabulary::{Class, Facts, Status, TransactionControl};
+use vocabulary::{Class, Facts, Status};
 
 use super::client::plain;
+use super::duty::{Duty, Stop};
+use super::gate::{must_fail, new_mark};
 use super::limits::{MAX_ANSWER_BYTES, MAX_ERROR_MESSAGE_BYTES};
 use super::running::{CLIENT_GONE, CommandKey, NEVER_EXECUTED, Parts, SKIPPED, SUSPENDED};
-use super::{Conversation, Expected, Fault, Next, Portal, Recorder, Scan};
+use super::{Conversation, Edit, Expected, Fault, Next, Portal, Recorder, Scan};
 use crate::wire::backend::{self, Transaction};
 use crate::wire::error_response::Received;
 
@@ -18,6 +21,17 @@ const HEADER: usize = 5;
 
 /// SQLSTATE `query_canceled`.
 const QUERY_CANCELED: &str = "57014";
+
+/// What becomes of a message of the target's.
+#[derive(Debug, PartialEq, Eq)]
+enum Release {
+    /// It goes on to the client.
+    Pass,
+    /// The client never hears of it.
+    Drop,
+    /// The client hears this instead.
+    Replace(Vec<u8>),
+}
 
 /// The command that an expectation belongs to.
 pub(super) const fn command_of(expected: &Expected) -> Option<CommandKey> {
@@ -30,17 +44,36 @@ pub(super) const fn command_of(expected: &Expected) -> Option<CommandKey> {
         | Expected::CloseStatement { .. }
         | Expected::ClosePortal { .. }
         | Expected::CopyEnd
+        | Expected::Refused { .. }
+        | Expected::Injected { .. }
+        | Expected::Asked { .. }
         | Expected::Ready { .. } => None,
     }
 }
 
-impl<P> Conversation<P> {
+impl<P, H> Conversation<P, H> {
     /// Scans what the target sent. What was taken may be released to the client once `recorder`'s turn is recorded;
     /// the rest must be shown again, with more behind it.
     ///
     /// # Errors
     /// [`Fault`]: the session has to end, and nothing of these bytes may be released.
-    pub fn target<R: Recorder<Permit = P>>(&mut self, bytes: &[u8], recorder: &mut R) -> Result<Scan, Fault> {
+    pub fn target<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        bytes: &[u8],
+        recorder: &mut R,
+    ) -> Result<Scan, Fault> {
+        let scan = self.scan_target(bytes, recorder)?;
+        if let Some(key) = self.queue.front().and_then(command_of) {
+            self.keep_rows(key, recorder)?;
+        }
+        Ok(scan)
+    }
+
+    fn scan_target<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        bytes: &[u8],
+        recorder: &mut R,
+    ) -> Result<Scan, Fault> {
         let mut taken = 0;
         loop {
             let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
@@ -49,6 +82,13 @@ impl<P> Conversation<P> {
             if self.target_body > 0 {
                 let count = rest.len().min(usize::try_from(self.target_body).unwrap_or(usize::MAX));
                 self.target_body -= count as u64;
+                if self.dropping.1 {
+                    self.dropping.1 = self.target_body > 0;
+                    return Ok(Scan { taken, next: Next::Edit(Edit { skip: count, ..Edit::default() }) });
+                }
+                if self.tapped.is_some() {
+                    self.tap(rest.get(..count).unwrap_or_default());
+                }
                 taken += count;
                 continue;
             }
@@ -60,14 +100,16 @@ impl<P> Conversation<P> {
                 return Err(Fault::Target(format!("it sent a message of {length} bytes")));
             }
             let total = u64::from(length) + 1;
-            if matches!(tag, b'D' | b'd') {
-                self.count_row(tag, total);
+            let asked = matches!(self.queue.front(), Some(Expected::Asked { .. }));
+            if matches!(tag, b'D' | b'd') && !asked {
+                self.dropping.1 = !self.count_row(tag, total);
                 self.target_body = total;
                 continue;
             }
-            if !read_whole(tag) {
+            if !read_whole(tag) && !asked {
                 self.count_bytes(total);
-                self.header_only(tag, recorder)?;
+                self.dropping.1 = self.header_only(tag, recorder)? == Release::Drop;
+                self.tapped = None;
                 self.target_body = total;
                 continue;
             }
@@ -79,17 +121,76 @@ impl<P> Conversation<P> {
                 return Ok(Scan { taken, next: Next::Bytes(total) });
             };
             self.count_bytes(total as u64);
-            self.answer(tag, message.get(HEADER..).unwrap_or_default(), recorder)?;
-            taken += total;
+            match self.answer(tag, message.get(HEADER..).unwrap_or_default(), recorder)? {
+                Release::Pass => taken += total,
+                Release::Drop => {
+                    return Ok(Scan { taken, next: Next::Edit(Edit { skip: total, ..Edit::default() }) });
+                }
+                Release::Replace(insert) => {
+                    return Ok(Scan { taken, next: Next::Edit(Edit { insert, skip: total, pass: 0 }) });
+                }
+            }
         }
     }
 
-    fn count_row(&mut self, tag: u8, total: u64) {
-        let command = self.queue.front().and_then(command_of);
-        if let Some(running) = command.and_then(|key| self.commands.get_mut(key)) {
-            running.bytes_out += total;
-            running.rows += u64::from(tag == b'D');
+    /// Counts a row; whether the client may have it.
+    fn count_row(&mut self, tag: u8, total: u64) -> bool {
+        self.tapped = None;
+        if matches!(self.queue.front(), Some(Expected::Injected { .. })) {
+            return false;
         }
+        let Some(key) = self.queue.front().and_then(command_of) else { return true };
+        let Some(running) = self.commands.get_mut(key) else { return true };
+        if let Some(duty) = &mut running.duty {
+            if let Some(limit) = duty.obligations.limit_rows
+                && running.rows + running.copied >= limit
+            {
+                if duty.stop.is_none() {
+                    duty.stop = Some(Stop::Rows(limit));
+                    self.cancel_wanted = true;
+                }
+                return !matches!(duty.stop, Some(Stop::Rows(_)));
+            }
+            if let Some(tap) = &mut duty.tap {
+                if tag == b'd' {
+                    tap.copy_begins();
+                }
+                self.tapped = Some(key);
+            }
+        }
+        running.bytes_out += total;
+        if tag == b'D' {
+            running.rows += 1;
+        } else {
+            running.copied += 1;
+        }
+        true
+    }
+
+    /// Follows a part of a row that passes.
+    fn tap(&mut self, bytes: &[u8]) {
+        let running = self.tapped.and_then(|key| self.commands.get_mut(key));
+        if let Some(tap) =
+            running.and_then(|running| running.duty.as_mut()).and_then(|duty| duty.tap.as_mut())
+        {
+            tap.feed(bytes);
+        }
+    }
+
+    /// Records what has passed of a command's rows, before the client has it.
+    fn keep_rows<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        key: CommandKey,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        let Some(running) = self.commands.get_mut(key) else { return Ok(()) };
+        if let Some(tap) = running.duty.as_mut().and_then(|duty| duty.tap.as_mut()) {
+            let lines = tap.take();
+            if !lines.is_empty() {
+                recorder.capture_rows(&running.permit, &lines)?;
+            }
+        }
+        Ok(())
     }
 
     fn count_bytes(&mut self, total: u64) {
@@ -100,7 +201,23 @@ impl<P> Conversation<P> {
     }
 
     /// Answers whose content does not matter.
-    fn header_only<R: Recorder<Permit = P>>(&mut self, tag: u8, recorder: &mut R) -> Result<(), Fault> {
+    fn header_only<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        tag: u8,
+        recorder: &mut R,
+    ) -> Result<Release, Fault> {
+        match self.queue.front() {
+            Some(Expected::Injected { .. })
+                if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'I' | b's') =>
+            {
+                if tag == b'3' {
+                    self.queue.pop_front();
+                }
+                return Ok(Release::Drop);
+            }
+            Some(Expected::Refused { .. }) if matches!(tag, b'1' | b'2' | b'I') => return Err(not_refused()),
+            _ => {}
+        }
         match tag {
             b'1' => {
                 if let Some(Expected::Parse { name, opened: Some(opened), .. }) = self.queue.pop_front() {
@@ -136,7 +253,9 @@ impl<P> Conversation<P> {
                 }
             }
             b'I' => self.complete(None, recorder)?,
+            b's' if self.stopped().is_some() => return self.too_late(true, recorder),
             b's' => {
+                self.alone = None;
                 if let Some(Expected::Execute { command: Some(key) }) = self.queue.pop_front()
                     && let Some(running) = self.commands.get_mut(key)
                 {
@@ -148,23 +267,83 @@ impl<P> Conversation<P> {
             b'G' | b'W' => self.copy_in_begins(),
             _ => {}
         }
-        Ok(())
+        Ok(Release::Pass)
+    }
+
+    /// The limit of rows for which the command under way is being stopped.
+    fn stopped(&self) -> Option<Stop> {
+        let running = self.queue.front().and_then(command_of).and_then(|key| self.commands.get(key))?;
+        running.duty.as_ref()?.stop.filter(|stop| matches!(stop, Stop::Rows(_)))
+    }
+
+    /// A command that was to be stopped at a limit of rows has come to its end before the target heard of it: what
+    /// must fail takes the place of its completion, so that the transaction ends as after any error.
+    fn too_late<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        extended: bool,
+        recorder: &mut R,
+    ) -> Result<Release, Fault> {
+        let Some(expected) = self.queue.pop_front() else { return Ok(Release::Pass) };
+        let Some(key) = command_of(&expected) else { return Ok(Release::Pass) };
+        let report = self.commands.get(key).and_then(|running| {
+            let duty = running.duty.as_ref()?;
+            Some(self.readable(duty.report(duty.stop?)))
+        });
+        let Some(report) = report else { return Ok(Release::Pass) };
+        let message = report.message.clone();
+        let parts = Parts {
+            status: Status::Error,
+            executed: Some(true),
+            rows: None,
+            code: Some(report.code),
+            message: Some(&message),
+        };
+        self.finish(key, &parts, recorder)?;
+        self.queue.push_front(Expected::Refused { report: Box::new(report), extended });
+        if extended {
+            self.upward.extend_from_slice(&must_fail(true));
+        } else {
+            // The target has still to say that it is ready; then it fails, and is ready again.
+            self.ready_dropped = true;
+        }
+        Ok(Release::Drop)
     }
 
     /// Answers that are read.
-    fn answer<R: Recorder<Permit = P>>(
+    fn answer<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         tag: u8,
         body: &[u8],
         recorder: &mut R,
-    ) -> Result<(), Fault> {
+    ) -> Result<Release, Fault> {
+        if matches!(self.queue.front(), Some(Expected::Asked { .. })) && !matches!(tag, b'S' | b'N' | b'A') {
+            return Ok(self.asked(tag, body));
+        }
+        match (tag, self.queue.front()) {
+            (b'E', Some(Expected::Refused { .. } | Expected::Injected { .. })) => {
+                return self.failed_as_meant(body);
+            }
+            (b'C', Some(Expected::Injected { .. })) => return Ok(Release::Drop),
+            (b'C', Some(Expected::Refused { .. })) => return Err(not_refused()),
+            (b'Z', _) if std::mem::take(&mut self.ready_dropped) => {
+                self.upward.extend_from_slice(&must_fail(false));
+                return Ok(Release::Drop);
+            }
+            (b'C', Some(Expected::Execute { .. })) if self.stopped().is_some() => {
+                return self.too_late(true, recorder);
+            }
+            (b'C', Some(Expected::Statement { .. })) if self.stopped().is_some() => {
+                return self.too_late(false, recorder);
+            }
+            (b'E', _) => return self.failed(body, recorder),
+            _ => {}
+        }
         match tag {
             b'C' => self.complete(backend::tag_rows(body.strip_suffix(b"\0").unwrap_or(body)), recorder),
-            b'E' => self.failed(body, recorder),
             b'Z' => self.ready(Transaction::read(body.first().copied().unwrap_or_default()), recorder),
             b'S' => {
                 if let Ok((name, value)) = backend::parameter_status(body) {
-                    self.set_parameter(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+                    self.following.reports(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
                 }
                 Ok(())
             }
@@ -179,6 +358,57 @@ impl<P> Conversation<P> {
                 Ok(())
             }
             _ => Ok(()),
+        }?;
+        Ok(Release::Pass)
+    }
+
+    /// An answer to the gateway's own question.
+    fn asked(&mut self, tag: u8, body: &[u8]) -> Release {
+        let Some(Expected::Asked { answers }) = self.queue.front_mut() else { return Release::Pass };
+        match tag {
+            // One column, and the length of its value.
+            b'D' => {
+                if let [0, 1, _, _, _, _, value @ ..] = body {
+                    answers.push(String::from_utf8_lossy(value).into_owned());
+                }
+            }
+            b'E' if Received::parse(body).is_fatal() => {
+                self.target_said_goodbye = true;
+                return Release::Pass;
+            }
+            b'Z' => {
+                self.following.told(answers.first().map(String::as_str), answers.get(1).map(String::as_str));
+                self.queue.pop_front();
+            }
+            _ => {}
+        }
+        Release::Drop
+    }
+
+    /// What must fail has failed, or the gateway's own statement has.
+    fn failed_as_meant(&mut self, body: &[u8]) -> Result<Release, Fault> {
+        if Received::parse(body).is_fatal() {
+            self.target_said_goodbye = true;
+            return Ok(Release::Pass);
+        }
+        match self.queue.pop_front() {
+            Some(Expected::Refused { report, extended }) => {
+                self.skipping = extended;
+                Ok(Release::Replace(report.to_bytes()))
+            }
+            Some(Expected::Injected { simple }) => {
+                if simple {
+                    // The target now takes the query behind it for part of a pipeline, and waits for its Sync.
+                    self.upward.extend_from_slice(&crate::wire::packet::message(b'S', |_| {}));
+                } else {
+                    self.skipping = true;
+                }
+                Ok(Release::Pass)
+            }
+            other => {
+                self.queue.extend(other);
+                Ok(Release::Pass)
+            }
         }
     }
 
@@ -207,7 +437,7 @@ impl<P> Conversation<P> {
     }
 
     /// A command is complete.
-    fn complete<R: Recorder<Permit = P>>(
+    fn complete<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         rows: Option<u64>,
         recorder: &mut R,
@@ -231,7 +461,7 @@ impl<P> Conversation<P> {
                 let key = match command.take() {
                     Some(key) => key,
                     // One more completion of a text that we can't take apart.
-                    None => self.begin(&statement, 0, recorder)?,
+                    None => self.acknowledge(&statement, 0, recorder)?,
                 };
                 self.finish(key, &parts, recorder)
             }
@@ -241,16 +471,32 @@ impl<P> Conversation<P> {
     }
 
     /// The target reports an error.
-    fn failed<R: Recorder<Permit = P>>(&mut self, body: &[u8], recorder: &mut R) -> Result<(), Fault> {
+    fn failed<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        body: &[u8],
+        recorder: &mut R,
+    ) -> Result<Release, Fault> {
         self.copying_in = false;
+        self.following.failed();
         self.skip_stray_copy_ends();
         let received = Received::parse(body);
-        let code = received.sqlstate();
+        let mut code = received.sqlstate();
         let status = if code == Some(QUERY_CANCELED) { Status::Cancelled } else { Status::Error };
-        let message = shortened(received.message);
+        let mut message = shortened(received.message);
+        let running = self.queue.front().and_then(command_of).and_then(|key| self.commands.get(key));
+        let duty = running.and_then(|running| running.duty.as_ref());
+        let stopped =
+            duty.filter(|_| status == Status::Cancelled).and_then(|duty| Some(duty.report(duty.stop?)));
+        let mut release = Release::Pass;
+        if let Some(report) = stopped {
+            let report = self.readable(report);
+            code = Some(report.code);
+            message = std::borrow::Cow::Owned(report.message.clone());
+            release = Release::Replace(report.to_bytes());
+        }
         let parts = Parts { status, executed: Some(true), rows: None, code, message: Some(&message) };
         self.target_said_goodbye |= received.is_fatal();
-        match self.queue.pop_front() {
+        let told: Result<(), Fault> = match self.queue.pop_front() {
             Some(Expected::Statement { command }) => {
                 self.finish(command, &parts, recorder)?;
                 self.skip_statements(recorder)
@@ -258,7 +504,7 @@ impl<P> Conversation<P> {
             Some(Expected::Opaque { command, statement }) => {
                 let key = match command {
                     Some(key) => key,
-                    None => self.begin(&statement, 0, recorder)?,
+                    None => self.acknowledge(&statement, 0, recorder)?,
                 };
                 self.finish(key, &parts, recorder)
             }
@@ -281,7 +527,7 @@ impl<P> Conversation<P> {
                 }
                 self.params.clear();
                 let key =
-                    self.begin(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
+                    self.acknowledge(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
                 self.finish(key, &Parts { executed: Some(false), ..parts }, recorder)
             }
             Some(
@@ -304,14 +550,21 @@ impl<P> Conversation<P> {
                 self.queue.push_front(ready);
                 self.unattached("COMMIT", &parts, recorder)
             }
-            Some(Expected::CopyEnd) => Ok(()),
+            // Those of the gateway's own are looked at before.
+            Some(
+                Expected::CopyEnd
+                | Expected::Refused { .. }
+                | Expected::Injected { .. }
+                | Expected::Asked { .. },
+            ) => Ok(()),
             // Said to nobody in particular: the target shuts down, or ends an idle session.
             None => Ok(()),
-        }
+        };
+        told.map(|()| release)
     }
 
     /// Of a simple query, the statements behind the failed one are not run.
-    fn skip_statements<R: Recorder<Permit = P>>(&mut self, recorder: &mut R) -> Result<(), Fault> {
+    fn skip_statements<R: Recorder<Permit = P, Hold = H>>(&mut self, recorder: &mut R) -> Result<(), Fault> {
         while let Some(Expected::Statement { command }) = self.queue.front() {
             let key = *command;
             self.queue.pop_front();
@@ -321,7 +574,7 @@ impl<P> Conversation<P> {
     }
 
     /// The target is ready: a segment is over.
-    fn ready<R: Recorder<Permit = P>>(
+    fn ready<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         transaction: Transaction,
         recorder: &mut R,
@@ -358,7 +611,11 @@ impl<P> Conversation<P> {
         if self.queue.is_empty() {
             self.transaction_may_end = false;
         }
-        self.keep_settings(transaction);
+        self.following.ready(match transaction {
+            Transaction::Idle => TransactionStatus::Idle,
+            Transaction::Open => TransactionStatus::Open,
+            Transaction::Failed => TransactionStatus::Failed,
+        });
         if transaction == Transaction::Idle {
             recorder.outside_transaction();
             if !self.portals.is_empty() {
@@ -369,28 +626,6 @@ impl<P> Conversation<P> {
             }
         }
         Ok(())
-    }
-
-    /// What a transaction sets is undone when it is: the settings from before it count again after a failure. A
-    /// transaction that ends well keeps them, and so does one of which only a savepoint was undone: there the text
-    /// is read by the settings that came last, and a doubt makes names less known, never more.
-    fn keep_settings(&mut self, transaction: Transaction) {
-        match transaction {
-            Transaction::Idle => {
-                if let Some(before) = self.settings_before.take()
-                    && std::mem::take(&mut self.rolled_back)
-                {
-                    self.settings = *before;
-                }
-                self.rolled_back = false;
-            }
-            Transaction::Open => {
-                if self.settings_before.is_none() {
-                    self.settings_before = Some(Box::new(self.settings.clone()));
-                }
-            }
-            Transaction::Failed => self.rolled_back = true,
-        }
     }
 
     /// The client asked for it, and the target did not do it.
@@ -409,7 +644,7 @@ impl<P> Conversation<P> {
     }
 
     /// A portal is gone: whatever it has not done will not happen.
-    fn close_portal<R: Recorder<Permit = P>>(
+    fn close_portal<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         portal: &Portal,
         recorder: &mut R,
@@ -428,35 +663,46 @@ impl<P> Conversation<P> {
     }
 
     /// A command has its outcome.
-    fn finish<R: Recorder<Permit = P>>(
+    fn finish<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         key: CommandKey,
         parts: &Parts<'_>,
         recorder: &mut R,
     ) -> Result<(), Fault> {
+        self.keep_rows(key, recorder)?;
         let Some(running) = self.commands.remove(key) else { return Ok(()) };
         let statement = Rc::clone(&running.statement);
         let unheard = self.client_gone.then_some(CLIENT_GONE);
         running.observe(recorder, &Parts { message: parts.message.or(unheard), ..*parts })?;
         if parts.status == Status::Ok {
             self.take_effect(&statement);
+        } else if parts.executed != Some(false) && Duty::may_commit(statement.known.facts()) {
+            // As far as to a COMMIT of its own it may have run.
+            self.following.code_ran();
         }
         Ok(())
     }
 
     /// What a command that succeeded changes in the session.
     fn take_effect(&mut self, statement: &Rc<super::Statement>) {
-        match statement.known.facts().transaction {
-            Some(TransactionControl::Rollback) => self.rolled_back = true,
-            Some(TransactionControl::Begin | TransactionControl::Commit | TransactionControl::Savepoint)
-            | None => {}
+        let facts = statement.known.facts();
+        self.following.completed(facts);
+        if let Some(cursor) = &statement.declares {
+            self.cursors.declared(&cursor.name, Arc::clone(&cursor.facts));
+        } else if matches!(facts.class, Class::Execute | Class::Unknown) {
+            self.cursors.forget();
         }
-        self.settings.follow(statement.known.facts(), &self.start_settings);
+        if !facts.settings.is_empty() || self.following.in_doubt() {
+            self.mark = new_mark();
+        }
         if let Some(prepared) = &statement.prepares {
             let inner = super::Statement {
                 text: statement.text.clone(),
                 known: Rc::new(Known::new(Arc::clone(&prepared.facts))),
                 prepares: None,
+                declares: None,
+                path: Some(Arc::clone(self.following.path())),
+                by_name: statement.by_name,
                 types: std::cell::RefCell::default(),
                 _charge: Some(super::Charge::new(&self.prepared_bytes, statement.text.len())),
             };
@@ -465,7 +711,7 @@ impl<P> Conversation<P> {
     }
 
     /// An answer that belongs to no command gets an entry of its own.
-    fn unattached<R: Recorder<Permit = P>>(
+    fn unattached<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         verb: &str,
         parts: &Parts<'_>,
@@ -473,9 +719,13 @@ impl<P> Conversation<P> {
     ) -> Result<(), Fault> {
         self.params.clear();
         let known = Rc::new(Known::new(Arc::new(Facts::plain(verb, Class::Session))));
-        let key = self.begin(&Rc::new(plain(b"", known)), 0, recorder)?;
+        let key = self.acknowledge(&Rc::new(plain(b"", known)), 0, recorder)?;
         self.finish(key, parts, recorder)
     }
+}
+
+fn not_refused() -> Fault {
+    Fault::Target("it took what stands for a refused command for a statement".to_owned())
 }
 
 /// Whether an answer has to be there as a whole before it is looked at.

@@ -1,5 +1,10 @@
+mod behind_code;
+mod in_transaction;
+mod names_in_time;
+
+use policy::Obligations;
 use proptest::prelude::*;
-use session::{Command, NotRecorded};
+use session::{Command, NotRecorded, Notice, Refusal, RefusalKind, Together, Verdict};
 use trail::record::{OutcomeRecord, Params};
 use vocabulary::{Class, Status};
 
@@ -21,14 +26,12 @@ struct Entry {
     in_transaction: bool,
 }
 
-/// A trail in memory that refuses to hear two outcomes of one command.
+/// A trail in memory that refuses to hear two outcomes of one command, and whether policy forbids the unknown.
 #[derive(Default)]
-struct Notebook(Vec<Entry>);
+struct Notebook(Vec<Entry>, bool);
 
-impl Recorder for Notebook {
-    type Permit = usize;
-
-    fn judge(&mut self, command: &Command<'_>) -> std::result::Result<usize, NotRecorded> {
+impl Notebook {
+    fn intend(&mut self, command: &Command<'_>) -> usize {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.0.push(Entry {
             text: show(command.text),
@@ -39,7 +42,97 @@ impl Recorder for Notebook {
             not_kept: None,
             in_transaction: command.in_transaction,
         });
-        Ok(self.0.len() - 1)
+        self.0.len() - 1
+    }
+
+    fn refuse(
+        &mut self,
+        commands: &[Command<'_>],
+        kind: RefusalKind,
+        status: Status,
+    ) -> Together<usize, Wait> {
+        for command in commands {
+            let at = self.intend(command);
+            self.0[at].outcome = Some((status, Some(false), None, None));
+        }
+        Together::Refused(Refusal {
+            kind,
+            message: "the test refuses".into(),
+            hint: "ask the test".into(),
+            review: None,
+            retry_after: None,
+        })
+    }
+}
+
+/// A command that waits in a test.
+#[derive(Debug)]
+struct Wait(Notice);
+
+/// The word in a text decides: FORBIDDEN is refused, REVIEWED is held, LIMITED may return two rows, `READ_ONLY` may not
+/// write.
+impl Recorder for Notebook {
+    type Permit = usize;
+    type Hold = Wait;
+
+    fn judge_all(
+        &mut self,
+        commands: &[Command<'_>],
+        whole: &[u8],
+    ) -> std::result::Result<Together<usize, Wait>, NotRecorded> {
+        let text = String::from_utf8_lossy(whole).into_owned();
+        if text.contains("FORBIDDEN") {
+            return Ok(self.refuse(commands, RefusalKind::Denied, Status::Denied));
+        }
+        if text.contains("REVIEWED") {
+            return Ok(Together::Held(Wait(Notice { message: "held".into(), hint: "wait".into() })));
+        }
+        Ok(Together::Permits(commands.iter().map(|command| self.intend(command)).collect()))
+    }
+
+    fn resume_all(
+        &mut self,
+        _hold: Wait,
+        verdict: Verdict,
+        commands: &[Command<'_>],
+        _whole: &[u8],
+    ) -> std::result::Result<Together<usize, Wait>, NotRecorded> {
+        Ok(match verdict {
+            Verdict::Granted => {
+                Together::Permits(commands.iter().map(|command| self.intend(command)).collect())
+            }
+            Verdict::Lapsed => self.refuse(commands, RefusalKind::Expired, Status::Expired),
+            _ => self.refuse(commands, RefusalKind::Cancelled, Status::Cancelled),
+        })
+    }
+
+    fn not_run(&mut self, command: &Command<'_>, message: &str) -> std::result::Result<(), NotRecorded> {
+        let at = self.intend(command);
+        self.0[at].outcome = Some((Status::Cancelled, Some(false), None, None));
+        self.0[at].message = Some(message.to_owned());
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, command: &Command<'_>) -> std::result::Result<usize, NotRecorded> {
+        Ok(self.intend(command))
+    }
+
+    fn capture_rows(&mut self, _: &usize, _: &[u8]) -> std::result::Result<(), NotRecorded> {
+        Ok(())
+    }
+
+    fn obligations(_: &usize) -> Option<(Obligations, String)> {
+        None
+    }
+
+    fn notice(hold: &Wait) -> Option<&Notice> {
+        Some(&hold.0)
+    }
+
+    fn try_permit(&mut self, command: &Command<'_>) -> std::result::Result<Option<usize>, NotRecorded> {
+        let text = String::from_utf8_lossy(command.text);
+        let stops = text.contains("FORBIDDEN") || text.contains("REVIEWED");
+        Ok((!stops).then(|| self.intend(command)))
     }
 
     fn observe(&mut self, permit: usize, outcome: OutcomeRecord<'_>) -> std::result::Result<(), NotRecorded> {
@@ -50,6 +143,10 @@ impl Recorder for Notebook {
         entry.message = outcome.message.map(str::to_owned);
         entry.not_kept = outcome.not_kept.map(|kept| kept.bytes);
         Ok(())
+    }
+
+    fn permits_unknown(&mut self) -> bool {
+        !self.1
     }
 
     fn outside_transaction(&mut self) {}
@@ -117,7 +214,7 @@ fn simple(tag: u8) -> Vec<u8> {
 
 /// A conversation with its notebook.
 struct Talk {
-    conversation: Conversation<usize>,
+    conversation: Conversation<usize, Wait>,
     notebook: Notebook,
     facts: FactsCache,
 }
@@ -385,18 +482,6 @@ fn a_portal_that_is_never_executed_is_said_so() {
 }
 
 #[test]
-fn only_a_sure_transaction_is_one() {
-    let mut talk = Talk::new();
-    talk.client(&[query("BEGIN")]);
-    talk.target(&[complete("BEGIN"), ready(b'T')]);
-    talk.client(&[query("INSERT INTO t VALUES (1)")]);
-    talk.target(&[complete("INSERT 0 1"), ready(b'T')]);
-    talk.client(&[query("COMMIT; INSERT INTO t VALUES (2)")]);
-    let flags: Vec<bool> = talk.notebook.0.iter().map(|entry| entry.in_transaction).collect();
-    assert_eq!(flags, [false, true, true, false]);
-}
-
-#[test]
 fn a_bind_beyond_what_is_kept_passes_on_with_a_hash() {
     let mut talk = Talk::new();
     talk.client(&[parse("", "INSERT INTO t VALUES ($1)")]);
@@ -513,4 +598,129 @@ proptest! {
         if let Ok(scan) = first { prop_assert_eq!(taken, scan.taken); }
         prop_assert_eq!(&cut.notebook.0, &whole.notebook.0);
     }
+}
+
+/// What a scan changes in the stream.
+fn edit(scan: &Scan) -> &Edit {
+    match &scan.next {
+        Next::Edit(edit) => edit,
+        other => panic!("{other:?} is no edit"),
+    }
+}
+
+const MUST_FAIL: &str = "TRAILGATE REFUSED A COMMAND";
+
+#[test]
+fn a_refused_query_fails_at_the_target_and_the_client_hears_why() {
+    let mut talk = Talk::new();
+    let refused = query("SELECT 'FORBIDDEN'");
+    let scan = talk.client(&[query("SELECT 1")]);
+    assert_eq!(scan.next, Next::Bytes(1));
+    talk.target(&[complete("SELECT 1"), ready(b'T')]);
+    let scan = talk.client(std::slice::from_ref(&refused));
+    assert_eq!((scan.taken, edit(&scan).skip, edit(&scan).pass), (0, refused.len(), 0));
+    assert_eq!(edit(&scan).insert, query(MUST_FAIL));
+    let scan = talk.conversation.target(&error("42601", "syntax error"), &mut talk.notebook).unwrap();
+    let said = String::from_utf8_lossy(&edit(&scan).insert).into_owned();
+    assert!(
+        said.contains("42501") && said.contains("the test refuses") && said.contains("ask the test"),
+        "{said}"
+    );
+    // The status behind it is the target's own.
+    talk.target(&[ready(b'E')]);
+    assert_eq!(talk.outcomes().last().map(|outcome| outcome.1), Some(Status::Denied));
+    assert!(!talk.conversation.is_waiting());
+}
+
+#[test]
+fn behind_a_refusal_nothing_of_the_segment_reaches_the_target() {
+    let mut talk = Talk::new();
+    let head = [parse("", "SELECT 1"), bind("", "", &[]), execute("", 0), parse("", "SELECT 'FORBIDDEN'")];
+    let refused = bind("", "", &[]);
+    let tail = [execute("", 0), parse("", "DELETE FROM carts"), bind("", "", &[]), execute("", 0)];
+    let all = [head.concat(), refused.clone(), tail.concat(), sync()].concat();
+    let mut forwarded = Vec::new();
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let scan = talk.conversation.client(rest, &mut talk.notebook, &mut talk.facts).unwrap();
+        forwarded.extend_from_slice(&rest[..scan.taken]);
+        rest = &rest[scan.taken..];
+        if let Next::Edit(edit) = scan.next {
+            forwarded.extend_from_slice(&edit.insert);
+            rest = &rest[edit.skip..];
+        }
+    }
+    let must_fail = parse("trailgate.refused", MUST_FAIL);
+    assert_eq!(forwarded, [head.concat(), must_fail, sync()].concat());
+    // The first is not answered yet; the second is refused, the third was behind it.
+    let status = |at: usize| talk.notebook.0[at].outcome.as_ref().map(|outcome| outcome.0);
+    assert_eq!([status(0), status(1), status(2)], [None, Some(Status::Denied), Some(Status::Cancelled)]);
+    assert_eq!(talk.notebook.0[2].text, "DELETE FROM carts");
+    talk.target(&[simple(b'1'), simple(b'2'), complete("SELECT 1"), simple(b'1')]);
+    let scan = talk.conversation.target(&error("42601", "syntax error"), &mut talk.notebook).unwrap();
+    assert!(String::from_utf8_lossy(&edit(&scan).insert).contains("42501"));
+    talk.target(&[ready(b'I')]);
+    assert_eq!(talk.outcomes()[0].1, Status::Ok);
+    assert!(!talk.conversation.is_waiting());
+}
+
+#[test]
+fn a_held_message_stays_until_there_is_a_verdict() {
+    for (verdict, code) in
+        [(Verdict::Granted, None), (Verdict::Lapsed, Some("TG001")), (Verdict::Cancelled, Some("57014"))]
+    {
+        let mut talk = Talk::new();
+        let held = query("DELETE FROM carts /* REVIEWED */");
+        let scan = talk.client(std::slice::from_ref(&held));
+        assert_eq!((scan.taken, scan.next), (0, Next::Held));
+        let notice = talk.conversation.take_asides();
+        assert!(notice.starts_with(b"N") && String::from_utf8_lossy(&notice).contains("held"));
+        // Looking again changes nothing.
+        assert_eq!(talk.client(std::slice::from_ref(&held)).next, Next::Held);
+        assert!(talk.notebook.0.is_empty() && talk.conversation.take_asides().is_empty());
+        talk.conversation.answered(verdict);
+        let scan = talk.client(std::slice::from_ref(&held));
+        match code {
+            None => {
+                assert_eq!((scan.taken, scan.next), (held.len(), Next::Bytes(1)));
+                talk.target(&[complete("DELETE 3"), ready(b'I')]);
+                assert_eq!(talk.outcomes(), [("DELETE FROM carts /* REVIEWED */", Status::Ok, Some(3))]);
+            }
+            Some(code) => {
+                assert_eq!(edit(&scan).insert, query(MUST_FAIL));
+                let scan = talk.conversation.target(&error("42601", "no"), &mut talk.notebook).unwrap();
+                assert!(String::from_utf8_lossy(&edit(&scan).insert).contains(code));
+                talk.target(&[ready(b'I')]);
+            }
+        }
+        assert!(!talk.conversation.is_waiting());
+    }
+}
+
+#[test]
+fn a_command_waits_with_its_hold_until_all_before_it_is_answered() {
+    let mut talk = Talk::new();
+    let first = query("BEGIN");
+    let second = query("DELETE FROM carts /* REVIEWED */");
+    let scan = talk.client(&[first.clone(), second.clone()]);
+    assert_eq!((scan.taken, scan.next), (first.len(), Next::Stalled));
+    talk.target(&[complete("BEGIN"), ready(b'T')]);
+    assert_eq!(talk.client(std::slice::from_ref(&second)).next, Next::Held);
+}
+
+#[test]
+fn one_refused_statement_keeps_all_of_its_message_from_running() {
+    let mut talk = Talk::new();
+    let message = query("DELETE FROM a; SELECT 'FORBIDDEN'; SELECT 2");
+    let scan = talk.client(std::slice::from_ref(&message));
+    assert_eq!((scan.taken, edit(&scan).skip), (0, message.len()));
+    assert_eq!(talk.notebook.0.len(), 3);
+}
+
+#[test]
+fn a_target_that_takes_what_must_fail_ends_the_session() {
+    let mut talk = Talk::new();
+    talk.client(&[query("SELECT 'FORBIDDEN'")]);
+    let taken = talk.conversation.target(&complete("SELECT 1"), &mut talk.notebook);
+    assert!(matches!(taken, Err(Fault::Target(_))));
 }

@@ -12,9 +12,10 @@ pub mod tls;
 use std::io;
 use std::time::Duration;
 
-use session::{Door, Opening};
+use session::{Door, NotThere, Opening};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use vocabulary::Facts;
 
 use crate::stream::Stream;
 use crate::stream::inbox::{Inbox, InboxError};
@@ -275,19 +276,29 @@ impl Visitor {
         let asked = target::asked(startup.user(), startup.database(), stream.server_name(), |name| {
             identified.has_target(name)
         });
-        let opening = identified.target(&asked.target).map_err(|refused| {
+        let database = asked.database.as_deref().map(String::from_utf8_lossy);
+        let opening = identified.target(&asked.target, database.as_deref()).map_err(|refused| {
             let (identified, error) = *refused;
             record(identified.turned_away(&error.to_string()));
-            TurnedAway::refused(no_such_target(&error.to_string()))
+            TurnedAway::refused(match &error {
+                NotThere::NoSuchTarget(_) => no_such_target(&error.to_string()),
+                NotThere::Forbidden(_) => forbidden(&error.to_string()),
+            })
         })?;
         let allowed = opening.target().allow.contains("replication");
         if startup.replication != Replication::No && !allowed {
             record(opening.identified().turned_away("replication is not allowed for the target"));
             return Err(TurnedAway::refused(no_replication(opening.target().name.as_str())));
         }
+        let settings = settings(&options, &startup);
+        opening.arranges(&arranged(&settings)).map_err(|error| {
+            let names: Vec<&str> = settings.iter().map(|setting| setting.name.as_str()).collect();
+            let reason = format!("settings of the connection ({}): {error}", names.join(", "));
+            record(opening.identified().turned_away(&reason));
+            TurnedAway::refused(forbidden(&reason))
+        })?;
         prove::send(stream, &mut self.out).await?;
 
-        let settings = settings(&options, &startup);
         let wish = Wish { database: asked.database, parameters: forwarded(&startup, &options) };
         let stream = self.stream.take().ok_or(TurnedAway::Gone)?;
         Ok(Arrival::Guest(Box::new(Guest {
@@ -336,12 +347,24 @@ fn settings(options: &Options, startup: &Startup) -> Vec<Setting> {
     options.settings.iter().cloned().chain(parameters).collect()
 }
 
+/// What the settings of a connection come to, as facts of a command that policy judges.
+fn arranged(settings: &[Setting]) -> Facts {
+    let values: Vec<_> =
+        settings.iter().map(|setting| (&*setting.name, String::from_utf8_lossy(&setting.value))).collect();
+    classify::postgres::arranged(values.iter().map(|(name, value)| (*name, &**value)))
+}
+
 /// Many drivers show the message alone, so it says everything.
 fn no_such_target(reason: &str) -> Report {
     let message = format!(
         "{reason}; name one as the database (dbname=TARGET or dbname=TARGET/DATABASE), in the user name (user=NAME~TARGET), or as the first part of the host name in TLS"
     );
     Report::fatal("3D000", message)
+}
+
+/// The message says everything: many drivers show no hint.
+fn forbidden(reason: &str) -> Report {
+    Report::fatal("42501", reason).with_hint("There is no other route to this target.")
 }
 
 fn no_replication(target: &str) -> Report {

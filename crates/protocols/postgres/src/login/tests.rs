@@ -105,6 +105,7 @@ impl House {
             name: "bot".parse().unwrap(),
             on_behalf_of: None,
             groups: Vec::new(),
+            ssh_keys: Vec::new(),
             roles: Vec::new(),
             disabled: false,
             credentials: vec![credential],
@@ -116,6 +117,7 @@ impl House {
             principals: HashMap::from([(bot.name.clone(), Arc::new(bot))]),
             targets: targets.into_iter().map(|target| (target.name.clone(), Arc::new(target))).collect(),
             revision: 1,
+            ..Snapshot::default()
         });
 
         let (tls, certificate) = own_tls();
@@ -208,6 +210,11 @@ impl House {
 /// What a target would say next.
 async fn welcome(mut guest: Guest) -> Seen {
     let mut out = Vec::new();
+    // A server that does not report it would be asked.
+    packet::put(&mut out, b'S', |out| {
+        packet::put_cstr(out, b"search_path");
+        packet::put_cstr(out, b"public");
+    });
     auth::put_backend_key(&mut out, 42, &[1; 4]);
     auth::put_ready(&mut out, b'I');
     guest.stream.write_all(&out).await.unwrap();

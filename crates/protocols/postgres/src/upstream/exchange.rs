@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use classify::postgres::UNKNOWN_VALUE;
 use identity::scram::{ChannelBinding, ChannelBindingPolicy, KeyCache, Nonce, ScramClient, ScramFinal};
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
@@ -13,7 +14,7 @@ use crate::stream::Stream;
 use crate::stream::inbox::{Inbox, InboxError, Message};
 use crate::wire::auth::{self, MAX_REQUEST_LEN, Request, SaslInitialResponse};
 use crate::wire::error_response::Received;
-use crate::wire::packet::Cursor;
+use crate::wire::packet::{self, Cursor};
 use crate::wire::startup::{MAX_CANCEL_KEY_LEN, MIN_CANCEL_KEY_LEN};
 
 /// Most bytes that a target may send until it is ready. PostgreSQL sends about 500; login triggers and
@@ -71,7 +72,9 @@ struct Exchange<'a> {
     bound: bool,
 }
 
-/// Logs in with a startup packet made before.
+/// Logs in with a startup packet made before. With `asks_search_path`, a server that does not say what the session's
+/// search path is (before PostgreSQL 18) is asked: a role or a database may have one of its own, and unqualified names
+/// mean nothing without it. The answer stands among the parameters, as if it had been reported.
 ///
 /// # Errors
 /// [`Failure`].
@@ -80,17 +83,54 @@ pub async fn log_in(
     url: &TargetUrl,
     keys: &Arc<KeyCache>,
     startup: &[u8],
+    asks_search_path: bool,
 ) -> Result<Ready, Failure> {
     let inbox = Inbox::new(MAX_GREETING);
     let mut exchange = Exchange { stream, inbox, url, keys, ready: Ready::default(), bound: false };
     exchange.send(startup).await?;
     exchange.authenticate().await?;
     exchange.await_ready().await?;
+    if asks_search_path && exchange.ready.parameters.iter().all(|(name, _)| name != SEARCH_PATH) {
+        exchange.ask_search_path().await?;
+    }
     exchange.ready.leftover = exchange.inbox.take();
     Ok(exchange.ready)
 }
 
+/// The setting that unqualified names are looked up by.
+const SEARCH_PATH: &str = "search_path";
+
 impl Exchange<'_> {
+    /// Asks for the search path. A target that can't answer has one that is not known.
+    async fn ask_search_path(&mut self) -> Result<(), Problem> {
+        let mut question = Vec::new();
+        packet::put(&mut question, b'Q', |out| packet::put_cstr(out, b"SHOW search_path"));
+        self.send(&question).await?;
+        let mut path = None;
+        loop {
+            let message = self.inbox.message(self.stream, MAX_GREETING).await?;
+            let mut cursor = Cursor::new(message.body());
+            match message.tag {
+                b'D' => {
+                    // One column, and the length of its value.
+                    if cursor.take(2) == Some(&[0, 1]) && cursor.i32().is_some_and(|length| length >= 0) {
+                        path = Some(String::from_utf8_lossy(cursor.rest()).into_owned());
+                    }
+                }
+                b'S' => self.parameter_status(&message)?,
+                b'N' => self.ready.greeting.extend_from_slice(&message.bytes),
+                b'T' | b'C' | b'E' => {}
+                b'Z' => {
+                    self.ready.status = cursor.byte().ok_or_else(|| unexpected(b'Z'))?;
+                    let path = path.unwrap_or_else(|| UNKNOWN_VALUE.to_owned());
+                    self.ready.parameters.push((SEARCH_PATH.to_owned(), path));
+                    return Ok(());
+                }
+                tag => return Err(unexpected(tag)),
+            }
+        }
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let written = async {
             self.stream.write_all(bytes).await?;
@@ -215,19 +255,23 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    fn parameter_status(&mut self, message: &Message) -> Result<(), Problem> {
+        let mut cursor = Cursor::new(message.body());
+        let (Some(name), Some(value)) = (cursor.cstr(), cursor.cstr()) else {
+            return Err(unexpected(b'S'));
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        self.ready.parameters.push((text(name), text(value)));
+        self.ready.greeting.extend_from_slice(&message.bytes);
+        Ok(())
+    }
+
     async fn await_ready(&mut self) -> Result<(), Problem> {
         loop {
             let message = self.inbox.message(self.stream, MAX_GREETING).await?;
             let mut cursor = Cursor::new(message.body());
             match message.tag {
-                b'S' => {
-                    let (Some(name), Some(value)) = (cursor.cstr(), cursor.cstr()) else {
-                        return Err(unexpected(b'S'));
-                    };
-                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                    self.ready.parameters.push((text(name), text(value)));
-                    self.ready.greeting.extend_from_slice(&message.bytes);
-                }
+                b'S' => self.parameter_status(&message)?,
                 b'K' => {
                     let (Some(pid), key) = (cursor.i32(), cursor.rest()) else {
                         return Err(unexpected(b'K'));

@@ -226,7 +226,9 @@ impl Connector {
         // With `prefer` and a server without TLS there is no other way left to try.
         let other_left = encryption == Encryption::No || tls.is_some();
         let startup = startup(&plan.url, wish);
-        let ready = exchange::log_in(&mut stream, &plan.url, &self.keys, &startup).await;
+        // A replication connection runs no SQL to speak of.
+        let asks = wish.parameters.iter().all(|(name, _)| name != b"replication");
+        let ready = exchange::log_in(&mut stream, &plan.url, &self.keys, &startup, asks).await;
         let ready = ready.map_err(|failure| (failure.problem, failure.refused && other_left))?;
         if !has_attributes(&ready, plan.url.attributes) {
             return Err((Problem::Attributes, false));

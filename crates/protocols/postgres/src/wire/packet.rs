@@ -78,6 +78,14 @@ pub fn put_sized(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// A whole message.
+#[must_use]
+pub fn message(tag: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put(&mut out, tag, fill);
+    out
+}
+
 /// Appends text and its terminating zero. A zero inside would end it early, so the text ends there.
 pub fn put_cstr(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().take_while(|byte| **byte != 0));

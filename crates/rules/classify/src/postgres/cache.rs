@@ -33,8 +33,7 @@ struct Entry {
     used: bool,
 }
 
-/// What a key begins with: settings' index and kind, so that no text is taken for a template.
-const PREFIX: usize = 2;
+/// What a key begins with, behind the settings' index, so that no text is taken for a template.
 const TEXT: u8 = 0;
 const TEMPLATE: u8 = 1;
 
@@ -59,52 +58,73 @@ impl Cache {
 
     /// What [`super::classify`] says of the text.
     pub fn classify(&mut self, text: &[u8], settings: &Settings, prepared: Prepared<'_>) -> Arc<Parsed> {
+        let parsed = self.look_up(text, settings, prepared);
+        if let Parsed::Statements(statements) = &*parsed
+            && let [statement] = statements.as_slice()
+        {
+            let span = trimmed(text, 0..text.len());
+            if statement.span != span {
+                return Arc::new(Parsed::Statements(vec![Statement { span, ..statement.clone() }]));
+            }
+        }
+        parsed
+    }
+
+    /// As [`classify`](Self::classify), but the span of a text's only statement may be that of another text that
+    /// differs in its constants. A verdict that is remembered costs no allocation.
+    pub fn look_up(&mut self, text: &[u8], settings: &Settings, prepared: Prepared<'_>) -> Arc<Parsed> {
         if text.len() > limits::CACHE_TEXT_BYTES {
             return Arc::new(judge(text, settings, prepared).parsed);
         }
         let index = self.index(settings);
         let mut key = std::mem::take(&mut self.key);
-        let parsed = self.look_up(text, settings, prepared, index, &mut key);
+        let parsed = self.look_up_at(index, text, settings, prepared, &mut key);
         self.key = key;
         parsed
     }
 
-    fn look_up(
+    fn look_up_at(
         &mut self,
+        index: u8,
         text: &[u8],
         settings: &Settings,
         prepared: Prepared<'_>,
-        index: u8,
         key: &mut Vec<u8>,
     ) -> Arc<Parsed> {
+        // The template first: where a text has one, it nearly always is what is remembered.
+        key.clear();
+        key.extend_from_slice(&[index, TEMPLATE]);
+        let templated = settings.standard_conforming_strings && template::key(text, key);
+        if templated && let Some(parsed) = self.remembered(key) {
+            return parsed;
+        }
+        let template = templated.then(|| key.clone());
         key.clear();
         key.extend_from_slice(&[index, TEXT]);
         key.extend_from_slice(text);
-        if let Some(entry) = self.entries.get_mut(key.as_slice()) {
-            entry.used = true;
-            return Arc::clone(&entry.parsed);
-        }
-        let mut template_key = Vec::with_capacity(PREFIX + text.len());
-        template_key.extend_from_slice(&[index, TEMPLATE]);
-        let templated = settings.standard_conforming_strings && template::key(text, &mut template_key);
-        if templated && let Some(entry) = self.entries.get_mut(template_key.as_slice()) {
-            entry.used = true;
-            if let Parsed::Statements(statements) = &*entry.parsed
-                && let [statement] = statements.as_slice()
-            {
-                // Only where the statement ends is another matter in each text.
-                let span = trimmed(text, 0..text.len());
-                return Arc::new(Parsed::Statements(vec![Statement { span, ..statement.clone() }]));
-            }
+        if let Some(parsed) = self.remembered(key) {
+            return parsed;
         }
         let verdict = judge(text, settings, prepared);
         let parsed = Arc::new(verdict.parsed);
-        if templated && verdict.template && verdict.reusable && matches!(*parsed, Parsed::Statements(_)) {
-            self.insert(template_key, Arc::clone(&parsed));
-        } else if verdict.reusable {
-            self.insert(key.clone(), Arc::clone(&parsed));
+        match template {
+            Some(template)
+                if verdict.template
+                    && verdict.reusable
+                    && matches!(&*parsed, Parsed::Statements(statements) if statements.len() == 1) =>
+            {
+                self.insert(template, Arc::clone(&parsed));
+            }
+            _ if verdict.reusable => self.insert(key.clone(), Arc::clone(&parsed)),
+            _ => {}
         }
         parsed
+    }
+
+    fn remembered(&mut self, key: &[u8]) -> Option<Arc<Parsed>> {
+        let entry = self.entries.get_mut(key)?;
+        entry.used = true;
+        Some(Arc::clone(&entry.parsed))
     }
 
     /// The number that stands for these settings in keys.

@@ -1,10 +1,13 @@
 //! What the functions and operators of PostgreSQL itself do.
 //!
-//! `functions.txt` has one function a line, sorted: name, effect, and the major that brought it if that is later
-//! than 15. A function with several signatures has the effect of the worst. Functions that only the server itself calls (triggers, language and access-method
-//! handlers that take `internal`) are left out. What is not in the table may do anything.
+//! `functions.txt` has one function a line, sorted: name, effect, and `FIRST-LAST` where not every major from 13 to 18
+//! has it (`15-`: since 15; `-14`: up to 14). `operators.txt` has the same without effects. Both are made from the
+//! catalogs of servers of those majors, and `tests/evasion` compares them with the one that it runs. A function with
+//! several signatures has the effect of the worst. Functions that only the server itself calls (triggers, language and
+//! access-method handlers, what takes `internal`) are left out. What is not in the tables may do anything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use vocabulary::{Class, Effect};
@@ -44,32 +47,55 @@ impl Known {
     }
 }
 
-/// With the first major in which the function is built in, 0 for all.
-static FUNCTIONS: LazyLock<HashMap<&'static str, (Known, u16)>> = LazyLock::new(|| {
+/// The majors that the tables speak of.
+const MAJORS: RangeInclusive<u16> = 13..=18;
+
+/// With the majors in which the function is built in.
+static FUNCTIONS: LazyLock<HashMap<&'static str, (Known, RangeInclusive<u16>)>> = LazyLock::new(|| {
     include_str!("functions.txt")
         .lines()
         .filter_map(|line| {
             let mut words = line.split(' ');
             let (name, effect) = (words.next()?, words.next()?);
-            let since = words.next().map_or(Some(0), |major| major.parse().ok())?;
-            Some((name, (Known::from_word(effect), since)))
+            Some((name, (Known::from_word(effect), majors(words.next())?)))
         })
         .collect()
 });
 
-static OPERATORS: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| include_str!("operators.txt").lines().collect());
+static OPERATORS: LazyLock<HashMap<&'static str, RangeInclusive<u16>>> = LazyLock::new(|| {
+    include_str!("operators.txt")
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            Some((words.next()?, majors(words.next())?))
+        })
+        .collect()
+});
 
-/// The built-in function of that name in a server of that major. If the major is not known, only what every
-/// one has counts.
+fn majors(word: Option<&str>) -> Option<RangeInclusive<u16>> {
+    let (first, last) = word.unwrap_or("-").split_once('-')?;
+    let or = |text: &str, all: u16| if text.is_empty() { Some(all) } else { text.parse().ok() };
+    Some(or(first, *MAJORS.start())?..=or(last, *MAJORS.end())?)
+}
+
+/// Whether a server of that major has what these majors have. If its major is not known, only what all have counts; a
+/// newer server is taken for the newest known, and of an older one nothing is known.
+fn has(majors: &RangeInclusive<u16>, server_major: Option<u16>) -> bool {
+    match server_major {
+        None => *majors == MAJORS,
+        Some(major) => majors.contains(&major.min(*MAJORS.end())),
+    }
+}
+
+/// The built-in function of that name in a server of that major.
 pub(super) fn function(name: &str, server_major: Option<u16>) -> Option<Known> {
-    let (known, since) = *FUNCTIONS.get(name)?;
-    (since <= server_major.unwrap_or(0)).then_some(known)
+    let (known, majors) = FUNCTIONS.get(name)?;
+    has(majors, server_major).then_some(*known)
 }
 
 /// Whether PostgreSQL itself has an operator of that name. All of them only compute.
-pub(super) fn operator(name: &str) -> bool {
-    OPERATORS.contains(name)
+pub(super) fn operator(name: &str, server_major: Option<u16>) -> bool {
+    OPERATORS.get(name).is_some_and(|majors| has(majors, server_major))
 }
 
 #[cfg(test)]
@@ -85,6 +111,7 @@ mod tests {
             assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "not sorted, or twice the same");
         }
         assert_eq!(FUNCTIONS.len(), include_str!("functions.txt").lines().count());
+        assert_eq!(OPERATORS.len(), include_str!("operators.txt").lines().count());
         assert!(FUNCTIONS.values().all(|(known, _)| *known != UNKNOWN));
     }
 
@@ -94,6 +121,18 @@ mod tests {
         assert!(function("uuidv7", Some(17)).is_none());
         assert!(function("uuidv7", None).is_none());
         assert!(function("lower", Some(13)).is_some());
+        assert!(function("regexp_like", Some(15)).is_some());
+        assert!(function("regexp_like", Some(14)).is_none());
+        assert!(function("uuidv7", Some(19)).is_some());
+    }
+
+    #[test]
+    fn what_a_server_has_no_more_may_be_a_users() {
+        assert!(function("pg_start_backup", Some(14)).is_some());
+        assert!(function("pg_start_backup", Some(15)).is_none());
+        assert!(operator("!", Some(13)) && !operator("!", Some(14)) && !operator("!", None));
+        assert!(operator("+", Some(13)) && operator("+", None));
+        assert!(!operator("+", Some(12)) && function("lower", Some(12)).is_none());
     }
 
     #[test]

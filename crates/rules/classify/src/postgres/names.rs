@@ -12,13 +12,14 @@ static CATALOG: LazyLock<HashSet<&'static str>> =
 /// The search path as it stands where a statement runs: a text may change it half-way.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
-    schema: Option<String>,
+    /// Schemas in which an unqualified name may live.
+    schemas: Vec<String>,
     catalog_first: bool,
 }
 
 impl Path {
     pub(super) fn new(path: &SearchPath) -> Self {
-        Self { schema: path.first_concrete().map(str::to_owned), catalog_first: path.catalog_first() }
+        Self { schemas: path.concrete().map(str::to_owned).collect(), catalog_first: path.catalog_first() }
     }
 
     /// Whether an unqualified name of a built-in function means the built-in one.
@@ -30,25 +31,34 @@ impl Path {
     /// the catalog is trusted only if it was before, too.
     pub(super) fn change(&mut self, path: Option<&SearchPath>) {
         self.catalog_first &= path.is_some_and(SearchPath::catalog_first);
-        self.schema = path.and_then(SearchPath::first_concrete).map(str::to_owned);
+        self.schemas = path.map_or_else(Vec::new, |path| path.concrete().map(str::to_owned).collect());
     }
 
-    /// The full name of a relation.
-    pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> String {
+    /// The full names that a relation may have: which schema of the path has it, only the server knows.
+    pub(super) fn relations(&self, schema: Option<&str>, name: &str, mut each: impl FnMut(String)) {
         match schema {
-            Some(schema) => joined(&[schema, name]),
-            None if CATALOG.contains(name) => joined(&["pg_catalog", name]),
-            None => self.object(&[name]),
+            Some(schema) => each(joined(&[schema, name])),
+            None if CATALOG.contains(name) => {
+                each(joined(&["pg_catalog", name]));
+                if !self.catalog_first {
+                    self.objects(&[name], each);
+                }
+            }
+            None => self.objects(&[name], each),
         }
     }
 
-    /// The full name of an object that lives in a schema, from the parts that the text gives. A database before
-    /// the schema is dropped: it can only be the session's own.
-    pub(super) fn object(&self, parts: &[&str]) -> String {
-        match (parts, self.schema.as_deref()) {
-            ([_, schema, name], _) => joined(&[schema, name]),
-            ([name], Some(schema)) => joined(&[schema, name]),
-            (parts, _) => joined(parts),
+    /// The full names that an object which lives in a schema may have, from the parts that the text gives. A database
+    /// before the schema is dropped: it can only be the session's own.
+    pub(super) fn objects(&self, parts: &[&str], mut each: impl FnMut(String)) {
+        match parts {
+            [_, schema, name] => each(joined(&[schema, name])),
+            [name] if !self.schemas.is_empty() => {
+                for schema in &self.schemas {
+                    each(joined(&[schema, name]));
+                }
+            }
+            parts => each(joined(parts)),
         }
     }
 }

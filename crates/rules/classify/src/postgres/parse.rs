@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use vocabulary::Facts;
+use vocabulary::{Class, Facts, SettingChange};
 
 use super::names::Path;
 use super::settings::{ClientEncoding, SearchPath, Settings};
 use super::walk::{Environment, Walk};
-use super::{Parsed, Prepared, PreparedStatement, Statement, UnknownReason, limits};
+use super::{Name, Parsed, Prepared, PreparedStatement, Statement, UNKNOWN_VALUE, UnknownReason, limits};
 
 /// Judges a text. Never panics and never exhausts the stack, on any thread; time is bounded by
 /// [`limits::MAX_TOKENS`] (around a second at the very most, some microseconds for what clients usually send).
@@ -62,7 +62,10 @@ pub(super) fn judge(text: &[u8], settings: &Settings, prepared: Prepared<'_>) ->
 fn unknown(text: &[u8], reason: UnknownReason) -> Verdict {
     // What one thread could not do for want of memory another may.
     let reusable = reason != UnknownReason::Parser;
-    let facts = Arc::new(Facts::unknown(&first_word(text)));
+    // What it sets, only the server knows.
+    let anything =
+        SettingChange { name: "*".to_owned(), value: Some(UNKNOWN_VALUE.to_owned()), local: false };
+    let facts = Arc::new(Facts { settings: vec![anything], ..Facts::unknown(&first_word(text)) });
     Verdict { parsed: Parsed::Unknown(reason, facts), reusable, template: false }
 }
 
@@ -116,14 +119,27 @@ fn parse(text: &str, settings: &Settings, prepared: Prepared<'_>) -> Result<Verd
     let mut path = Path::new(&settings.search_path);
     let mut statements = Vec::with_capacity(tree.len());
     let (mut reusable, mut template) = (true, true);
+    let mut settled = settings.path_is_settled;
+    // A text is one transaction: if what names something fails, what uses the name is not run.
+    let mut named: Vec<(bool, PreparedStatement)> = Vec::new();
     for raw in tree.iter() {
-        let env = Environment { path: &path, server_major: settings.server_major, prepared };
+        let here = |name: Name<'_>| {
+            let (cursor, name_here) = match name {
+                Name::Statement(name) => (false, name),
+                Name::Cursor(name) => (true, name),
+            };
+            let mut newest = named.iter().rev();
+            let found = newest.find(|(kind, named)| *kind == cursor && named.name == name_here);
+            found.map_or_else(|| prepared(name), |(_, named)| Some(Arc::clone(&named.facts)))
+        };
+        let env = Environment { path: &path, server_major: settings.server_major, prepared: &here };
         let mut walk = Walk::new(&env);
         let (verb, finished) = walk.run(raw.stmt());
         if !finished {
             return Err(UnknownReason::TooManySteps);
         }
-        reusable &= !walk.found.depends_on_prepared;
+        let by_name = walk.found.depends_on_prepared;
+        reusable &= !by_name;
         template &= !walk.found.depends_on_constants;
         let transaction = super::statement::transaction(raw.stmt());
         template &= super::statement::is_plain(raw.stmt());
@@ -135,32 +151,44 @@ fn parse(text: &str, settings: &Settings, prepared: Prepared<'_>) -> Result<Verd
         for change in &found.settings {
             // DISCARD ALL and RESET ALL go back to a path that only the server knows.
             if matches!(change.name.as_str(), "search_path" | "*") {
+                settled = false;
                 let new = change.value.as_deref().filter(|_| change.name != "*").and_then(SearchPath::parse);
                 path.change(new.as_ref());
             }
+        }
+        let runs_code = matches!(found.class, Class::Execute | Class::Unknown);
+        if runs_code || (!settled && super::statement::undoes_settings(transaction)) {
+            // Code may set the path, and what was set in a transaction may end with it.
+            path.change(None);
         }
         let span = span(text.as_bytes(), raw.stmt_location, raw.stmt_len);
         let verb = verb.map_or_else(
             || first_word(text.as_bytes().get(span.clone()).unwrap_or_default()),
             std::borrow::Cow::into_owned,
         );
+        found.inner_verbs.retain(|inner| *inner != verb);
+        found.inner_verbs.sort_unstable();
         let facts = Arc::new(Facts {
             verb,
+            inner_verbs: found.inner_verbs,
             class: found.class,
             objects: found.objects,
             functions: found.functions,
             has_where: found.has_where,
+            has_limit: super::statement::has_limit(raw.stmt()).or(found.has_limit),
             transaction,
             settings: found.settings,
             outlives_rollback: found.outlives_rollback,
         });
-        statements.push(Statement {
-            span,
-            copy: super::statement::copy(raw.stmt()),
-            prepares: super::statement::prepares(raw.stmt())
-                .map(|name| PreparedStatement { name, facts: Arc::clone(&facts) }),
-            facts,
-        });
+        let names = |name: Option<&str>| {
+            name.map(|name| PreparedStatement { name: name.to_owned(), facts: Arc::clone(&facts) })
+        };
+        let prepares = names(super::statement::prepares(raw.stmt()));
+        let declares = names(super::statement::declares(raw.stmt()));
+        named.extend(prepares.iter().map(|named| (false, named.clone())));
+        named.extend(declares.iter().map(|named| (true, named.clone())));
+        let copy = super::statement::copy(raw.stmt());
+        statements.push(Statement { span, facts, copy, prepares, declares, by_name });
     }
     template &= statements.len() == 1;
     let parsed = if statements.is_empty() { Parsed::Empty } else { Parsed::Statements(statements) };

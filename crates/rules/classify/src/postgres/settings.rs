@@ -1,14 +1,14 @@
-//! The settings of a session that decide how the server reads a text.
+//! The settings of a session: those that decide how the server reads a text, and what it means to change one.
 
-use vocabulary::Facts;
+use vocabulary::{Class, Facts, SettingChange};
 
-/// What is needed of a session to read its SQL as its server does. Kept up to date by the caller from
-/// ParameterStatus (`standard_conforming_strings`, `client_encoding`, `server_version`; `search_path` since
-/// PostgreSQL 18) and from SET, RESET and `set_config` that succeeded ([`vocabulary::Facts::settings`]).
+/// What is needed of a session to read its SQL as its server does; [`super::Following`] keeps it up to date.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Where unqualified names are looked up.
     pub search_path: SearchPath,
+    /// Whether the path stays as it is when the transaction under way ends, however it does.
+    pub path_is_settled: bool,
     /// Whether a backslash in `'…'` is just a backslash.
     pub standard_conforming_strings: bool,
     /// What the client's bytes mean.
@@ -23,6 +23,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             search_path: SearchPath::default(),
+            path_is_settled: true,
             standard_conforming_strings: true,
             client_encoding: ClientEncoding::Utf8,
             server_major: None,
@@ -30,51 +31,47 @@ impl Default for Settings {
     }
 }
 
-/// The value in a [`SettingChange`] that only the server knows: it was not a constant in the text. No setting has
+/// The value in a [`vocabulary::SettingChange`] that only the server knows: it was not a constant in the text. No setting has
 /// this value, and no search path is written like it.
 pub const UNKNOWN_VALUE: &str = ",";
 
-impl Settings {
-    /// Follows a statement that the server has completed. `start` are the settings that RESET goes back to: those
-    /// with which the session began. What a transaction set and then rolled back is the caller's to take back, by
-    /// keeping a copy from before.
-    ///
-    /// A `set_config` in a query may not have run, or not for every row: after it the catalog is trusted only if
-    /// it is under both the old path and the new.
-    pub fn follow(&mut self, facts: &Facts, start: &Self) {
-        let surely = matches!(facts.verb.as_str(), "SET" | "RESET" | "DISCARD ALL");
-        for change in &facts.settings {
-            let all = change.name == "*";
-            if all && change.value.is_some() {
-                // set_config of a name that only the server knows.
-                self.search_path = SearchPath::unknown();
-                self.standard_conforming_strings = false;
-                self.client_encoding = ClientEncoding::Ambiguous;
-                continue;
-            }
-            if all || change.name == "search_path" {
-                let new = match change.value.as_deref() {
-                    None => start.search_path.clone(),
-                    Some(text) => SearchPath::parse(text).unwrap_or_else(SearchPath::unknown),
-                };
-                let trusted = surely || self.search_path.catalog_first();
-                self.search_path = new;
-                self.search_path.shadowed |= !trusted;
-            }
-            // The server reports these two by itself; between its doing so and here the safe reading counts.
-            if all || change.name == "standard_conforming_strings" {
-                self.standard_conforming_strings = match change.value.as_deref() {
-                    None => start.standard_conforming_strings,
-                    Some(text) => matches!(text.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1"),
-                };
-            }
-            if all || change.name == "client_encoding" {
-                self.client_encoding = match change.value.as_deref() {
-                    None => start.client_encoding,
-                    Some(name) => ClientEncoding::from_name(name),
-                };
-            }
-        }
+/// What a client arranges as it connects, as if it had said so with SET: every setting with its value.
+#[must_use]
+pub fn arranged<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Facts {
+    let change = |(name, value): (&str, &str)| SettingChange {
+        name: name.to_ascii_lowercase(),
+        value: Some(value.to_owned()),
+        local: false,
+    };
+    let settings: Vec<_> = settings.into_iter().map(change).collect();
+    let class = settings.iter().map(class_of).max().unwrap_or(Class::Session);
+    Facts { settings, ..Facts::plain("SET", class) }
+}
+
+/// What it means to change a setting: administering, for those that say who one is, load code, or switch off a guard or
+/// what a server notes of its sessions.
+pub(super) fn class_of(change: &SettingChange) -> Class {
+    const OF_PRIVILEGE: [&str; 13] = [
+        "role",
+        "session_authorization",
+        "session_replication_role",
+        "allow_system_table_mods",
+        "dynamic_library_path",
+        "local_preload_libraries",
+        "session_preload_libraries",
+        "ignore_checksum_failure",
+        "zero_damaged_pages",
+        "lo_compat_privileges",
+        "allow_in_place_tablespaces",
+        "ignore_system_indexes",
+        "track_activities",
+    ];
+    let hides = ["log_", "pgaudit."].iter().any(|family| change.name.starts_with(family));
+    let unknown_name = change.name == "*" && change.value.is_some();
+    if unknown_name || hides || OF_PRIVILEGE.contains(&change.name.as_str()) {
+        Class::Administer
+    } else {
+        Class::Session
     }
 }
 
@@ -170,19 +167,30 @@ impl SearchPath {
         Self { schemas: Vec::new(), shadowed: true }
     }
 
+    /// One of these, and it is not known which: nothing is trusted that one of them does not trust.
+    #[must_use]
+    pub fn either(paths: &[Self]) -> Self {
+        let mut schemas: Vec<String> = Vec::new();
+        for schema in paths.iter().flat_map(|path| &path.schemas) {
+            if !schemas.contains(schema) {
+                schemas.push(schema.clone());
+            }
+        }
+        Self { schemas, shadowed: paths.iter().any(|path| !path.catalog_first()) }
+    }
+
     /// The schemas, first searched first.
     #[must_use]
     pub fn schemas(&self) -> &[String] {
         &self.schemas
     }
 
-    /// The first schema that is an ordinary one: where an unqualified name is taken to live.
-    #[must_use]
-    pub fn first_concrete(&self) -> Option<&str> {
+    /// The ordinary schemas among them: where an unqualified name may live. `$user` is left out, see README.md.
+    pub fn concrete(&self) -> impl Iterator<Item = &str> {
         self.schemas
             .iter()
             .map(String::as_str)
-            .find(|schema| !matches!(*schema, "$user" | "pg_temp" | "pg_catalog" | ""))
+            .filter(|schema| !matches!(*schema, "$user" | "pg_temp" | "pg_catalog" | ""))
     }
 
     /// Whether the catalog is searched before every schema in which a user can put things. It is, unless the
@@ -213,8 +221,6 @@ fn quoted_name(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use vocabulary::{Class, SettingChange};
-
     use super::*;
 
     #[test]
@@ -228,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_arranges_is_judged_as_by_set() {
+        let class = |name: &str| arranged([("application_name", "psql"), (name, "x")]).class;
+        assert_eq!(class("search_path"), Class::Session);
+        for privileged in ["role", "Session_Authorization", "log_statement", "local_preload_libraries"] {
+            assert_eq!(class(privileged), Class::Administer, "{privileged}");
+        }
+        assert_eq!(arranged([]).class, Class::Session);
+    }
+
+    #[test]
     fn far_eastern_code_pages_are_ambiguous_by_any_name() {
         for name in
             ["SJIS", "Shift_JIS", "mskanji", "WIN932", "windows-950", "BIG5", "gbk", "GB18030", "UHC", "x"]
@@ -238,33 +254,5 @@ mod tests {
             assert_eq!(ClientEncoding::from_name(name), ClientEncoding::AsciiBased, "{name}");
         }
         assert_eq!(ClientEncoding::from_name("utf-8"), ClientEncoding::Utf8);
-    }
-
-    #[test]
-    fn settings_follow_statements() {
-        let start = Settings::default();
-        let mut now = start.clone();
-        let change = |name: &str, value: Option<&str>| SettingChange {
-            name: name.to_owned(),
-            value: value.map(str::to_owned),
-            local: false,
-        };
-        let after = |verb: &str, change: SettingChange| Facts {
-            settings: vec![change],
-            ..Facts::plain(verb, Class::Session)
-        };
-        now.follow(&after("SET", change("search_path", Some("evil, pg_catalog"))), &start);
-        assert!(!now.search_path.catalog_first());
-        // A query may not have run its set_config.
-        now.follow(&after("SELECT", change("search_path", Some("public"))), &start);
-        assert!(!now.search_path.catalog_first());
-        now.follow(&after("RESET", change("search_path", None)), &start);
-        assert_eq!(now, start);
-        now.follow(&after("SELECT", change("search_path", Some(UNKNOWN_VALUE))), &start);
-        assert!(!now.search_path.catalog_first());
-        now.follow(&after("DISCARD ALL", change("*", None)), &start);
-        assert_eq!(now, start);
-        now.follow(&after("SELECT", change("*", Some(UNKNOWN_VALUE))), &start);
-        assert!(!now.standard_conforming_strings && !now.search_path.catalog_first());
     }
 }

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
-use pg_raw_parse::raw::{TransactionStmtKind, VariableSetKind};
+use pg_raw_parse::raw::{
+    CmdType, FetchDirection, LimitOption, MergeMatchKind, TransactionStmtKind, VariableSetKind,
+};
 use pg_raw_parse::{Node, nodes};
 use vocabulary::{Class, Effect, SettingChange, TransactionControl, Usage};
 
-use super::CopyDirection;
+use super::children::push_children;
 use super::walk::{Walk, constant};
+use super::{CopyDirection, Name};
 
 /// What a statement does to its transaction.
 pub(super) fn transaction(statement: Node<'_>) -> Option<TransactionControl> {
@@ -28,6 +31,11 @@ pub(super) fn transaction(statement: Node<'_>) -> Option<TransactionControl> {
     }
 }
 
+/// Whether a setting can be another behind it: what is LOCAL ends with its transaction, what is undone was never set.
+pub(super) const fn undoes_settings(transaction: Option<TransactionControl>) -> bool {
+    !matches!(transaction, None | Some(TransactionControl::Begin))
+}
+
 /// Which way a COPY goes over the connection.
 pub(super) fn copy(statement: Node<'_>) -> Option<CopyDirection> {
     match statement {
@@ -39,9 +47,36 @@ pub(super) fn copy(statement: Node<'_>) -> Option<CopyDirection> {
 }
 
 /// The name that a PREPARE gives.
-pub(super) fn prepares(statement: Node<'_>) -> Option<String> {
+pub(super) fn prepares<'a>(statement: Node<'a>) -> Option<&'a str> {
     match statement {
-        Node::PrepareStmt(prepare) => prepare.name().map(str::to_owned),
+        Node::PrepareStmt(prepare) => prepare.name(),
+        _ => None,
+    }
+}
+
+/// The name that a DECLARE gives.
+pub(super) fn declares<'a>(statement: Node<'a>) -> Option<&'a str> {
+    match statement {
+        Node::DeclareCursorStmt(declare) => declare.portalname(),
+        _ => None,
+    }
+}
+
+/// Whether a statement that hands out rows says how many at most ([`vocabulary::Facts::has_limit`]).
+pub(super) fn has_limit(statement: Node<'_>) -> Option<bool> {
+    match statement {
+        Node::SelectStmt(select) if select.into_clause().is_none() => {
+            // A limit that is computed, or WITH TIES, may let everything through.
+            let counted = select.limit_option == LimitOption::LIMIT_OPTION_COUNT;
+            Some(counted && constant(select.limit_count()).is_some())
+        }
+        Node::DeclareCursorStmt(declare) => has_limit(declare.query()),
+        Node::PrepareStmt(prepare) => has_limit(prepare.query()),
+        Node::CopyStmt(copy) if !copy.is_from => Some(has_limit(copy.query()).unwrap_or(false)),
+        Node::FetchStmt(fetch) if !fetch.ismove => Some(
+            matches!(fetch.direction, FetchDirection::FETCH_ABSOLUTE | FetchDirection::FETCH_RELATIVE)
+                || fetch.how_many != std::ffi::c_long::MAX,
+        ),
         _ => None,
     }
 }
@@ -79,6 +114,7 @@ impl<'a> Walk<'a, '_> {
                 "DELETE"
             }
             Node::MergeStmt(merge) => {
+                self.merges(merge);
                 self.changes(node, merge.relation(), merge.with_clause(), scope);
                 "MERGE"
             }
@@ -105,8 +141,9 @@ impl<'a> Walk<'a, '_> {
                 "DECLARE CURSOR"
             }
             Node::FetchStmt(fetch) => {
-                // The cursor's query was judged when it was declared.
+                // What the query does, it does as its rows are fetched.
                 self.raise(Class::Read);
+                self.by_name(fetch.portalname().map(Name::Cursor));
                 if fetch.ismove { "MOVE" } else { "FETCH" }
             }
             Node::ClosePortalStmt(_) => "CLOSE CURSOR",
@@ -130,11 +167,21 @@ impl<'a> Walk<'a, '_> {
                 self.raise(Class::Read);
                 "SHOW"
             }
-            Node::ConstraintsSetStmt(_) => "SET CONSTRAINTS",
+            Node::ConstraintsSetStmt(set) => {
+                if !set.deferred {
+                    // Runs at once what triggers have put off.
+                    self.raise(Class::Write);
+                }
+                "SET CONSTRAINTS"
+            }
             Node::DiscardStmt(discard) => self.discard(discard),
             Node::ListenStmt(_) => "LISTEN",
             Node::UnlistenStmt(_) => "UNLISTEN",
-            Node::NotifyStmt(_) => "NOTIFY",
+            Node::NotifyStmt(_) => {
+                // Others act on it, and it counts only if the transaction lasts.
+                self.raise(Class::Write);
+                "NOTIFY"
+            }
             Node::LockStmt(lock) => {
                 // Like FOR UPDATE: what it holds up are the writes of others.
                 self.raise(Class::Write);
@@ -143,6 +190,7 @@ impl<'a> Walk<'a, '_> {
             }
             Node::TruncateStmt(truncate) => {
                 self.raise(Class::Write);
+                self.found.has_where = Some(false);
                 self.relations(truncate.relations(), Usage::Write);
                 "TRUNCATE TABLE"
             }
@@ -172,11 +220,51 @@ impl<'a> Walk<'a, '_> {
         if !select.locking_clause().is_empty() {
             // Row locks are written into the rows.
             self.raise(Class::Write);
+            self.locked(select, scope);
         }
         self.push_rest(Node::SelectStmt(select), scope, &[]);
         let Some(into) = select.into_clause() else { return "SELECT" };
         self.selects_into(into);
         "SELECT INTO"
+    }
+
+    /// Notes the relations in which a query's FOR UPDATE or FOR SHARE locks rows: those of its FROM, or those of them
+    /// that it names, through subqueries, but not through names of a WITH list.
+    fn locked(&mut self, select: &'a nodes::SelectStmt, scope: usize) {
+        let everything = select.locking_clause().iter().any(|clause| clause.locked_rels().is_empty());
+        let locked = select.locking_clause().iter().flat_map(nodes::LockingClause::locked_rels);
+        let names: Vec<&str> = locked
+            .filter_map(|node| match node {
+                Node::RangeVar(relation) => relation.relname(),
+                _ => None,
+            })
+            .collect();
+        let wanted = |alias: Option<&nodes::Alias>, name: Option<&str>| {
+            alias.and_then(nodes::Alias::aliasname).or(name).is_some_and(|name| names.contains(&name))
+        };
+        // Each with whether all in it is locked.
+        let mut tasks: Vec<(Node<'a>, bool)> =
+            select.from_clause().iter().map(|node| (node, everything)).collect();
+        while let Some((node, all)) = tasks.pop() {
+            if !self.step() {
+                break;
+            }
+            match node {
+                Node::RangeVar(relation) if all || wanted(relation.alias(), relation.relname()) => {
+                    let name = relation.relname().unwrap_or_default();
+                    if relation.schemaname().is_some() || !self.in_scope(name, scope) {
+                        self.relation(relation, Usage::Write);
+                    }
+                }
+                Node::JoinExpr(join) => tasks.extend([(join.larg(), all), (join.rarg(), all)]),
+                Node::RangeSubselect(query) if all || wanted(query.alias(), None) => {
+                    if let Node::SelectStmt(select) = query.subquery() {
+                        tasks.extend(select.from_clause().iter().map(|node| (node, true)));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     fn selects_into(&mut self, into: &'a nodes::IntoClause) {
@@ -202,9 +290,39 @@ impl<'a> Walk<'a, '_> {
         self.push_rest(node, scope, &[relation]);
     }
 
+    /// Notes whether an UPDATE or DELETE says which rows it means: `WHERE true` says no more than no WHERE.
     fn has_where(&mut self, condition: Node<'a>) {
-        let present = !matches!(condition, Node::None);
-        self.found.has_where = Some(self.found.has_where.unwrap_or(true) && present);
+        let narrows = self.names_a_column(condition);
+        self.found.has_where = Some(self.found.has_where.unwrap_or(true) && narrows);
+    }
+
+    /// Of a MERGE, each part that updates or deletes has to say which rows it means: by what joins them, where it is
+    /// for those that match, or by a condition of its own.
+    fn merges(&mut self, merge: &'a nodes::MergeStmt) {
+        for part in merge.merge_when_clauses() {
+            if !matches!(part.command_type, CmdType::CMD_UPDATE | CmdType::CMD_DELETE) {
+                continue;
+            }
+            let joined = part.match_kind == MergeMatchKind::MERGE_WHEN_MATCHED
+                && self.names_a_column(merge.join_condition());
+            let narrows = joined || self.names_a_column(part.condition());
+            self.found.has_where = Some(self.found.has_where.unwrap_or(true) && narrows);
+        }
+    }
+
+    /// Whether a condition can tell one row from another, at least by naming a column or the row of a cursor.
+    fn names_a_column(&mut self, condition: Node<'a>) -> bool {
+        let mut tasks = vec![condition];
+        while let Some(node) = tasks.pop() {
+            if matches!(node, Node::ColumnRef(_) | Node::CurrentOfExpr(_)) {
+                return true;
+            }
+            // What is not understood is unknown by the walk itself.
+            if !self.step() || !push_children(node, &mut tasks) {
+                return false;
+            }
+        }
+        false
     }
 
     fn relations(&mut self, list: &'a pg_raw_parse::list::NodeList, usage: Usage) {
@@ -259,6 +377,7 @@ impl<'a> Walk<'a, '_> {
             self.found.outlives_rollback |= inner.outlives_rollback;
             self.found.has_where = inner.has_where;
             self.found.settings.extend(inner.settings);
+            inner.inner_verbs.iter().for_each(|verb| self.inner_verb(verb));
             return;
         }
         // Planning runs functions that are declared immutable or stable, and a declaration may lie.
@@ -274,14 +393,24 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn execute(&mut self, execute: &'a nodes::ExecuteStmt) {
+        self.by_name(execute.name().map(Name::Statement));
+    }
+
+    /// Runs what has this name.
+    fn by_name(&mut self, name: Option<Name<'a>>) {
         self.found.depends_on_prepared = true;
-        match execute.name().and_then(self.env.prepared) {
+        match name.and_then(self.env.prepared) {
             Some(facts) => {
                 self.raise(facts.class);
+                if !matches!(facts.verb.as_str(), "PREPARE" | "DECLARE CURSOR") {
+                    self.inner_verb(&facts.verb);
+                }
+                facts.inner_verbs.iter().for_each(|verb| self.inner_verb(verb));
                 self.found.objects.extend(facts.objects.iter().cloned());
                 self.found.functions.extend(facts.functions.iter().cloned());
                 self.found.settings.extend(facts.settings.iter().cloned());
                 self.found.has_where = facts.has_where;
+                self.found.has_limit = facts.has_limit;
                 self.found.outlives_rollback |= facts.outlives_rollback;
             }
             None => self.not_understood(),

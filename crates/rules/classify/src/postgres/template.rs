@@ -16,9 +16,46 @@ const STRING: u8 = 2;
 /// Longest integer that is one token of the same kind whatever its digits: nine digits fit into 32 bits.
 const INTEGER_DIGITS: usize = 9;
 
+/// What a byte is to the scanner.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Part of a word or a number.
+    Word,
+    /// Part of a word or a number, which it may begin.
+    Digit,
+    /// Stands for itself, whatever is around it.
+    Quiet,
+    /// Has to be looked at.
+    Special,
+}
+
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Special; 256];
+    let mut index = 0;
+    while index < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let byte = index as u8;
+        kinds[index] = match byte {
+            b'0'..=b'9' => Kind::Digit,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => Kind::Word,
+            b'\'' | b'"' | b'$' | b'.' | b'-' | b'/' | b'&' | b';' => Kind::Special,
+            _ if plain(byte) => Kind::Quiet,
+            _ => Kind::Special,
+        };
+        index += 1;
+    }
+    kinds
+};
+
+fn kind(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Special)
+}
+
 /// Appends the key of a text that is read with `standard_conforming_strings = on`. False: it has none.
 pub(super) fn key(text: &[u8], key: &mut Vec<u8>) -> bool {
     let mut at = 0;
+    // What stands before is in the key.
+    let mut copied = 0;
     // Whether the byte before could be part of the same word or number.
     let mut glued = false;
     let mut constants = false;
@@ -29,8 +66,21 @@ pub(super) fn key(text: &[u8], key: &mut Vec<u8>) -> bool {
         }
         let start = at;
         at += 1;
+        match kind(byte) {
+            Kind::Word => {
+                at += word(text.get(at..).unwrap_or_default());
+                glued = true;
+                continue;
+            }
+            Kind::Digit if glued => continue,
+            Kind::Quiet => {
+                glued = false;
+                continue;
+            }
+            Kind::Digit | Kind::Special => {}
+        }
         match byte {
-            b'0'..=b'9' if !glued => {
+            b'0'..=b'9' => {
                 at += digits(text.get(at..).unwrap_or_default());
                 // 1.5, 1e5, 1x, 0x1f, 1_000, 1$
                 if at - start > INTEGER_DIGITS
@@ -38,17 +88,17 @@ pub(super) fn key(text: &[u8], key: &mut Vec<u8>) -> bool {
                 {
                     return false;
                 }
+                key.extend_from_slice(text.get(copied..start).unwrap_or_default());
                 key.push(INTEGER);
-                constants = true;
-                glued = true;
+                (copied, constants, glued) = (at, true, true);
                 continue;
             }
             b'\'' if !glued => {
                 let Some(length) = string(text.get(at..).unwrap_or_default()) else { return false };
                 at += length;
+                key.extend_from_slice(text.get(copied..start).unwrap_or_default());
                 key.push(STRING);
-                constants = true;
-                glued = true;
+                (copied, constants, glued) = (at, true, true);
                 continue;
             }
             // E'…', B'…', 5'…', and strings next to each other.
@@ -71,7 +121,6 @@ pub(super) fn key(text: &[u8], key: &mut Vec<u8>) -> bool {
                     return false;
                 }
                 glued = true;
-                key.extend_from_slice(text.get(start..at).unwrap_or_default());
                 continue;
             }
             // A number that begins with its point; and `a.b`, `a.*`, which are what most points are.
@@ -81,13 +130,12 @@ pub(super) fn key(text: &[u8], key: &mut Vec<u8>) -> bool {
             // U&'…' and U&"…"
             b'&' if matches!(text.get(at), Some(b'\'' | b'"')) => return false,
             b';' => ended = true,
-            b'\\' | b'$' => return false,
-            _ if !plain(byte) => return false,
-            _ => {}
+            b'.' | b'-' | b'/' | b'&' => {}
+            _ => return false,
         }
-        glued = continues(byte);
-        key.extend_from_slice(text.get(start..at).unwrap_or_default());
+        glued = false;
     }
+    key.extend_from_slice(text.get(copied..).unwrap_or_default());
     // FLOAT(n) is another type for another n, and some n it refuses.
     constants && !has_float(text)
 }
@@ -99,6 +147,11 @@ const fn plain(byte: u8) -> bool {
 /// Whether a byte goes on with a word or a number that it stands behind.
 const fn continues(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+}
+
+/// Length of what goes on with a word.
+fn word(text: &[u8]) -> usize {
+    text.iter().take_while(|&&byte| matches!(kind(byte), Kind::Word | Kind::Digit)).count()
 }
 
 fn digits(text: &[u8]) -> usize {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use pg_raw_parse::raw::{AlterTableType, GrantTargetType, ObjectType, ReindexObjectType, RoleStmtType};
 use pg_raw_parse::{Node, nodes};
-use vocabulary::{Class, Usage};
+use vocabulary::{Class, ObjectUse, Usage};
 
 use super::names::joined;
 use super::walk::{Walk, strings};
@@ -35,8 +35,8 @@ impl<'a> Walk<'a, '_> {
     /// Defines an object that lives in a schema.
     fn defines_parts(&mut self, parts: &[&str]) {
         if !parts.is_empty() {
-            let name = self.env.path.object(parts);
-            self.object(name, Usage::Define);
+            let objects = &mut self.found.objects;
+            self.env.path.objects(parts, |name| objects.push(ObjectUse { name, usage: Usage::Define }));
         }
     }
 
@@ -58,11 +58,10 @@ impl<'a> Walk<'a, '_> {
             Node::IndexStmt(index) => {
                 if let (Some(name), Some(table)) = (index.idxname(), index.relation()) {
                     // An index lives in its table's schema.
-                    let name = match table.schemaname() {
-                        Some(schema) => joined(&[schema, name]),
-                        None => self.env.path.object(&[name]),
-                    };
-                    self.object(name, Usage::Define);
+                    match table.schemaname() {
+                        Some(schema) => self.defines_parts(&[schema, name]),
+                        None => self.defines_parts(&[name]),
+                    }
                 }
                 self.defines(index.relation());
                 self.push_rest(node, scope, &[index.relation()]);
@@ -276,8 +275,8 @@ impl<'a> Walk<'a, '_> {
             [schema, name] | [_, schema, name] => (Some(*schema), *name),
             _ => return,
         };
-        let name = self.env.path.relation(schema, name);
-        self.object(name, Usage::Define);
+        let objects = &mut self.found.objects;
+        self.env.path.relations(schema, name, |name| objects.push(ObjectUse { name, usage: Usage::Define }));
     }
 
     /// What keeps storage and statistics in order.

@@ -12,7 +12,7 @@ use vocabulary::{Class, Effect, FunctionUse, ObjectUse, SettingChange, Usage};
 use super::children::push_children;
 use super::functions::{self, Known};
 use super::names::{Path, joined};
-use super::{Prepared, UNKNOWN_VALUE, limits};
+use super::{Prepared, UNKNOWN_VALUE, limits, settings};
 
 /// How deep statements may stand in statements that are not run now (function bodies in function bodies).
 const MAX_ASIDES: usize = 16;
@@ -27,9 +27,13 @@ pub(super) struct Environment<'e> {
 /// What was found of a statement so far.
 pub(super) struct Found {
     pub class: Class,
+    /// Words of statements within the statement.
+    pub inner_verbs: Vec<String>,
     pub objects: Vec<ObjectUse>,
     pub functions: Vec<FunctionUse>,
     pub has_where: Option<bool>,
+    /// Of an EXECUTE; else the statement itself says.
+    pub has_limit: Option<bool>,
     pub settings: Vec<SettingChange>,
     pub outlives_rollback: bool,
     /// Whether the facts would be others with other constants in their places.
@@ -68,6 +72,7 @@ pub(super) struct Walk<'a, 'e> {
 /// What a part of a statement that isn't run now would do.
 pub(super) struct Aside {
     pub class: Class,
+    pub inner_verbs: Vec<String>,
     pub outlives_rollback: bool,
     pub has_where: Option<bool>,
     pub settings: Vec<SettingChange>,
@@ -83,9 +88,11 @@ impl<'a, 'e> Walk<'a, 'e> {
             env,
             found: Found {
                 class: Class::Session,
+                inner_verbs: Vec::new(),
                 objects: Vec::new(),
                 functions: Vec::new(),
                 has_where: None,
+                has_limit: None,
                 settings: Vec::new(),
                 outlives_rollback: false,
                 depends_on_constants: false,
@@ -135,8 +142,9 @@ impl<'a, 'e> Walk<'a, 'e> {
 
     /// Notes a relation, but not a name of a WITH list.
     pub(super) fn relation(&mut self, relation: &nodes::RangeVar, usage: Usage) {
-        let name = self.env.path.relation(relation.schemaname(), relation.relname().unwrap_or_default());
-        self.object(name, usage);
+        let name = relation.relname().unwrap_or_default();
+        let objects = &mut self.found.objects;
+        self.env.path.relations(relation.schemaname(), name, |name| objects.push(ObjectUse { name, usage }));
     }
 
     pub(super) fn push(&mut self, node: Node<'a>, scope: ScopeId) {
@@ -188,7 +196,13 @@ impl<'a, 'e> Walk<'a, 'e> {
         scope
     }
 
-    fn in_scope(&mut self, name: &str, mut scope: ScopeId) -> bool {
+    /// Counts work that is not a node of the walk. False: it is too much.
+    pub(super) const fn step(&mut self) -> bool {
+        self.steps += 1;
+        self.steps <= limits::MAX_STEPS
+    }
+
+    pub(super) fn in_scope(&mut self, name: &str, mut scope: ScopeId) -> bool {
         while let Some(place) = scope.checked_sub(1).and_then(|index| self.scopes.get(index)) {
             self.steps += 1;
             if place.name == name {
@@ -205,6 +219,7 @@ impl<'a, 'e> Walk<'a, 'e> {
         let outlives_rollback = std::mem::replace(&mut self.found.outlives_rollback, false);
         let has_where = self.found.has_where.take();
         let settings = std::mem::take(&mut self.found.settings);
+        let inner_verbs = std::mem::take(&mut self.found.inner_verbs);
         let (first_object, first_function) = (self.found.objects.len(), self.found.functions.len());
         let down_to = self.tasks.len();
         self.asides += 1;
@@ -221,6 +236,7 @@ impl<'a, 'e> Walk<'a, 'e> {
             outlives_rollback: std::mem::replace(&mut self.found.outlives_rollback, outlives_rollback),
             has_where: std::mem::replace(&mut self.found.has_where, has_where),
             settings: std::mem::replace(&mut self.found.settings, settings),
+            inner_verbs: std::mem::replace(&mut self.found.inner_verbs, inner_verbs),
             first_object,
             first_function,
         }
@@ -291,10 +307,18 @@ impl<'a, 'e> Walk<'a, 'e> {
                     // To an older server this is a call of somebody's function.
                     self.function(word.to_owned(), functions::UNKNOWN);
                 }
-                if self.statement(node, scope).is_none() {
-                    self.push_rest(node, scope, &[]);
+                match self.statement(node, scope) {
+                    Some(verb) => self.inner_verb(&verb),
+                    None => self.push_rest(node, scope, &[]),
                 }
             }
+        }
+    }
+
+    /// Notes the word of a statement within the statement, unless it only asks.
+    pub(super) fn inner_verb(&mut self, verb: &str) {
+        if verb != "SELECT" && !self.found.inner_verbs.iter().any(|known| known == verb) {
+            self.found.inner_verbs.push(verb.to_owned());
         }
     }
 
@@ -355,21 +379,7 @@ impl<'a, 'e> Walk<'a, 'e> {
 
     /// Notes a setting that the statement changes.
     pub(super) fn setting(&mut self, change: SettingChange) {
-        const OF_PRIVILEGE: [&str; 9] = [
-            "role",
-            "session_authorization",
-            "session_replication_role",
-            "allow_system_table_mods",
-            "dynamic_library_path",
-            "local_preload_libraries",
-            "session_preload_libraries",
-            "ignore_checksum_failure",
-            "zero_damaged_pages",
-        ];
-        let unknown_name = change.name == "*" && change.value.is_some();
-        if unknown_name || OF_PRIVILEGE.contains(&change.name.as_str()) {
-            self.raise(Class::Administer);
-        }
+        self.raise(settings::class_of(&change));
         self.found.settings.push(change);
     }
 
@@ -389,8 +399,8 @@ impl<'a, 'e> Walk<'a, 'e> {
         let name = strings(name);
         let builtin = match name.as_slice() {
             [] => true,
-            [name] => self.env.path.catalog_first() && functions::operator(name),
-            ["pg_catalog", name] => functions::operator(name),
+            [name] => self.env.path.catalog_first() && functions::operator(name, self.env.server_major),
+            ["pg_catalog", name] => functions::operator(name, self.env.server_major),
             _ => false,
         };
         if !builtin {

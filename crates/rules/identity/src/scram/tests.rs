@@ -23,6 +23,7 @@ fn principal(verifiers: &[ScramVerifier]) -> Principal {
         name: "user".parse().unwrap(),
         on_behalf_of: None,
         groups: Vec::new(),
+        ssh_keys: Vec::new(),
         roles: Vec::new(),
         disabled: false,
         credentials: (0..).zip(verifiers).map(credential).collect(),

@@ -75,17 +75,22 @@ impl Options {
         kept: &mut Vec<&'a [u8]>,
     ) {
         let with_argument = switches.iter().position(|switch| WITH_ARGUMENT.contains(switch));
-        let Some(place) = with_argument else {
+        let (before, rest) = switches.split_at(with_argument.unwrap_or(switches.len()));
+        for switch in before {
+            self.flag(*switch);
+        }
+        if rest.is_empty() {
             kept.push(word);
             return;
-        };
-        let (before, rest) = switches.split_at(place);
+        }
         let Some((switch, attached)) = rest.split_first() else { return };
         let separate = if attached.is_empty() { words.next() } else { None };
         let argument = separate.unwrap_or(attached);
         let own = match switch {
             b'c' | b'-' => self.setting(argument),
             b'S' => self.record("work_mem", argument),
+            b'd' => self.record("log_min_messages", argument),
+            b't' => self.record("log_statement_stats", argument),
             _ => false,
         };
         if !own {
@@ -111,6 +116,17 @@ impl Options {
             }
             None => self.record(&String::from_utf8_lossy(&name), value),
         }
+    }
+
+    /// A switch that stands for a setting by itself.
+    fn flag(&mut self, switch: u8) {
+        let name = match switch {
+            b'O' => "allow_system_table_mods",
+            b'P' => "ignore_system_indexes",
+            b's' => "log_statement_stats",
+            _ => return,
+        };
+        self.record(name, b"on");
     }
 
     fn record(&mut self, name: &str, value: &[u8]) -> bool {
@@ -201,12 +217,15 @@ mod tests {
             [pair("standard_conforming_strings", "off")]
         );
         assert_eq!(settings("-S 1024"), [pair("work_mem", "1024")]);
+        let on = |name| pair(name, "on");
+        assert_eq!(settings("-OPe"), [on("allow_system_table_mods"), on("ignore_system_indexes")]);
+        assert_eq!(settings("-sd 5"), [on("log_statement_stats"), pair("log_min_messages", "5")]);
     }
 
     #[test]
     fn what_is_no_setting_is_none() {
-        // `-d` takes the next word, as the server has it, so that there is no role here.
-        assert_eq!(settings("-d -crole=admin"), []);
+        // `-D` takes the next word, as the server has it, so that there is no role here.
+        assert_eq!(settings("-D -crole=admin"), []);
         assert_eq!(settings("-- -c role=admin"), []);
         assert_eq!(settings("-c role"), []);
         assert_eq!(settings("-c"), []);
