@@ -80,6 +80,18 @@ class Seal(unittest.TestCase):
             self.assertEqual(len({entry["id"] for entry in changes}), len(changes))
             until(lambda: len(list((gateway.data / "journal").glob("*.journal"))) <= 2)
 
+    def test_a_sealer_goes_on_in_the_midst_of_a_gateways_run(self):
+        with Gateway(EXTERNAL) as gateway, Sealer(gateway) as sealer:
+            for end in (sealer.kill, sealer.stop, sealer.kill):
+                write_entries(gateway, 20)
+                until(lambda: sealed(gateway))
+                end()
+                write_entries(gateway, 3)
+                sealer.start()
+                until(lambda: sealed(gateway))
+            self.assertTrue(gateway.verify()["sound"])
+            self.assertEqual(len(gateway.entries("--kind", "control.changed")), 3 * 23 + 1)
+
     def test_a_journal_that_is_not_the_sealed_one_is_refused(self):
         with Gateway(EXTERNAL) as gateway, Sealer(gateway):
             write_entries(gateway, 20)

@@ -28,6 +28,7 @@ NO_EVIDENCE = {
     "lock": "empty, or the process that writes",
     "journal/gateway.json": "how things stand between gateway and sealer",
     "vault/sealer.json": "the same",
+    "vault/sealer.run": "the same",
     "ledger/witnesses.json": "how things stand with the witnesses",
     "trail-log/witnesses.json": "the same",
     "trail-log/inbox": "what other nodes sent and nobody has taken up",

@@ -19,6 +19,11 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// How long the end of this node waits for the other side.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// How the trail log's keeper says that it has a checkpoint already.
+const STANDS_THERE: &str = "stands there already";
+/// How it says that it knows a later one, or another of the same size.
+const OTHER_HISTORY: [&str; 2] = ["the log was set back", "the log was forked"];
+
 /// Pauses after failures, from the first to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -31,13 +36,15 @@ pub(super) struct Reporter {
     joined: bool,
     pause: Duration,
     not_before: Option<Instant>,
+    /// The trail log knows another history of this node. That does not pass by itself, and must not be grown over.
+    broken: Option<String>,
 }
 
 impl Reporter {
     pub(super) fn new(node: Node, url: &str, ca: Option<&Path>) -> Result<Self, Failure> {
         let endpoint = Endpoint::new(&format!("{}/trail-log", url.trim_end_matches('/')), || Trust::new(ca))?;
         let view = TrailLogView { url: url.to_owned(), size: 0, at: None, problem: None };
-        Ok(Self { node, endpoint, view, joined: false, pause: PAUSE, not_before: None })
+        Ok(Self { node, endpoint, view, joined: false, pause: PAUSE, not_before: None, broken: None })
     }
 
     /// Sends what is new, if anything is.
@@ -75,6 +82,9 @@ impl Reporter {
     }
 
     async fn try_work(&mut self, deadline: Duration) -> Result<(), String> {
+        if let Some(reason) = &self.broken {
+            return Err(reason.clone());
+        }
         if !self.joined {
             let join = self.node.join().ok_or("the log's key does not sign")?;
             self.send(&join, deadline).await?;
@@ -91,7 +101,14 @@ impl Reporter {
                 replace(&path, &text).map_err(|error| format!("the receipt can't be kept: {error}"))?;
             }
             // Sent before, and the answer was lost.
-            Err(reason) if reason.contains("comes after one of") => {}
+            Err(reason) if reason.contains(STANDS_THERE) => {}
+            Err(reason) if OTHER_HISTORY.iter().any(|words| reason.contains(words)) => {
+                let reason = format!(
+                    "{reason}. Entries that this node had are gone: restore its data directory, or start it as a new node"
+                );
+                self.broken = Some(reason.clone());
+                return Err(reason);
+            }
             Err(reason) => {
                 // Perhaps the other side was given a new trail log.
                 self.joined = false;

@@ -19,8 +19,10 @@ use crate::{
     storage::{Disk, Storage, StorageFile},
 };
 
-/// Bytes read at once; more only for a frame that is larger.
+/// The most bytes read at once; more only for a frame that is larger.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// The fewest. Who reads a little often would copy mostly zeroes that are no frames yet.
+const LEAST_CHUNK_BYTES: usize = 16 * 1024;
 
 /// One record, as it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,15 @@ pub struct Frame<'a> {
 pub struct Frames<'a> {
     buffer: &'a [u8],
     found: slice::Iter<'a, Found>,
+    complete: bool,
+}
+
+impl Frames<'_> {
+    /// Whether these are all that there were when they were asked for; `false` also where nobody knows.
+    #[must_use]
+    pub const fn are_all(&self) -> bool {
+        self.complete
+    }
 }
 
 impl<'a> Iterator for Frames<'a> {
@@ -158,6 +169,10 @@ pub(crate) struct Cursor {
     durable: u64,
     buffer: Vec<u8>,
     found: Vec<Found>,
+    /// Bytes to read next: as many as the last reads have found frames in.
+    chunk: usize,
+    /// All up to the last limit are handed out.
+    complete: bool,
 }
 
 impl Cursor {
@@ -170,22 +185,27 @@ impl Cursor {
             durable: 0,
             buffer: Vec::new(),
             found: Vec::new(),
+            chunk: CHUNK_BYTES,
+            complete: false,
         }
     }
 
     /// What the last `read` has found.
     pub(crate) fn frames(&self) -> Frames<'_> {
-        Frames { buffer: &self.buffer, found: self.found.iter() }
+        Frames { buffer: &self.buffer, found: self.found.iter(), complete: self.complete }
     }
 
+    /// There is nothing up to the limit.
     pub(crate) fn clear(&mut self) {
         self.found.clear();
+        self.complete = true;
     }
 
     /// Finds some frames from `wanted` on. With a `limit`, all up to it are known to be there and none
     /// after it is handed out; at least one is found. Without, none may be found.
     pub(crate) fn read(&mut self, limit: Option<u64>) -> Result<(), ReadError> {
         self.found.clear();
+        self.complete = false;
         let mut reopened = false;
         loop {
             if self.segment.is_none() {
@@ -195,10 +215,17 @@ impl Cursor {
                 return Ok(());
             };
             let skipping = segment.next < self.wanted;
-            let progress = fill(segment, &mut self.buffer, &mut self.found, self.wanted, limit)?;
+            let progress =
+                fill(segment, &mut self.buffer, &mut self.found, self.wanted, (limit, self.chunk))?;
             self.durable = self.durable.max(progress.durable);
+            self.chunk = match progress.bytes {
+                bytes if bytes > self.chunk / 2 => (self.chunk * 2).min(CHUNK_BYTES),
+                bytes if bytes < self.chunk / 8 => (self.chunk / 2).max(LEAST_CHUNK_BYTES),
+                _ => self.chunk,
+            };
             if let Some(last) = self.found.last() {
                 self.wanted = last.sequence + 1;
+                self.complete = limit.is_some_and(|limit| last.sequence >= limit);
                 return Ok(());
             }
             if skipping && progress.any {
@@ -285,22 +312,24 @@ impl Cursor {
 struct Progress {
     /// Whether any frame was read, be it one to skip.
     any: bool,
+    /// Bytes of frames that were read.
+    bytes: usize,
     durable: u64,
 }
 
-/// Reads one chunk and takes all valid frames in it. Those before `wanted` are only checked.
+/// Reads one chunk, of so many bytes, and takes all valid frames in it up to the limit. Those before `wanted` are only
+/// checked.
 fn fill(
     segment: &mut Segment,
     buffer: &mut Vec<u8>,
     found: &mut Vec<Found>,
     wanted: u64,
-    limit: Option<u64>,
+    (limit, mut chunk): (Option<u64>, usize),
 ) -> Result<Progress, ReadError> {
     let mut progress = Progress::default();
-    let mut chunk = CHUNK_BYTES;
     loop {
         buffer.resize(chunk, 0);
-        buffer.shrink_to(chunk);
+        buffer.shrink_to(chunk.max(CHUNK_BYTES));
         let read =
             read_full(&*segment.file, buffer, segment.offset).map_err(failed("read", &segment.path))?;
         let bytes = buffer.get(..read).unwrap_or_default();
@@ -330,6 +359,7 @@ fn fill(
             start += frame.bytes.len();
         };
         segment.offset += start as u64;
+        progress.bytes = start;
         // A frame larger than the chunk, and the file has more: once more, with room for it.
         let larger = needed > chunk && needed <= MAX_FRAME_BYTES + FRAME_OVERHEAD_BYTES && read == chunk;
         if progress.any || !larger {

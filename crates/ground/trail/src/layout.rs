@@ -54,6 +54,10 @@ impl Layout {
     }
 
     /// What such a sealer tells the gateway.
+    pub(crate) fn sealed_run(&self) -> PathBuf {
+        self.vault().join("sealer.run")
+    }
+
     pub(crate) fn sealed_side(&self) -> PathBuf {
         self.vault().join("sealer.json")
     }

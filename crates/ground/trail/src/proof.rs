@@ -171,22 +171,33 @@ pub fn verify_proof(text: &str, trust: &ProofTrust) -> Result<Proven, TrailError
     if extra.trailgate_proof != 1 {
         return Err(wrong(&format!("its extra is of version {}, not 1", extra.trailgate_proof)));
     }
-    let vkey = log_key(&proof.checkpoint, &extra.vkey, trust)?;
+    let (vkey, own_is_named) = log_key(&proof.checkpoint, &extra.vkey, trust)?;
     let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| wrong(&error));
     let bytes = decode(&extra.leaf)?;
     proof.verify(&bytes, &vkey).map_err(|error| wrong(&in_full(&error)))?;
     let leaf = Leaf::decode(&bytes).map_err(|error| wrong(&error))?;
     let fields = openings(&leaf, vkey.name(), &extra.openings)?;
     let checkpoint = &proof.checkpoint;
-    let trail = extra.trail.as_ref().map(|link| verify_link(link, checkpoint, &vkey, trust)).transpose()?;
+    let link = extra.trail.as_ref().map(|link| verify_link(link, checkpoint, &vkey, trust)).transpose()?;
+    let (trail, trail_is_named) = link.map_or((None, false), |(trail, named)| (Some(trail), named));
+    // Cosignatures say that a log has one history, not whose log it is.
+    let names_logs = trust.policy.as_ref().is_some_and(|policy| !policy.logs().is_empty());
+    if names_logs && !own_is_named && !trail_is_named {
+        return Err(wrong(&format!(
+            "it is of the log {}, which the witness policy does not name",
+            vkey.name()
+        )));
+    }
     let cosigners = |checkpoint: &Checkpoint| -> Vec<(String, u64)> {
         let policy = trust.policy.iter();
         let found = policy.flat_map(|policy| policy.cosigners(checkpoint.note()));
         found.map(|(witness, time)| (witness.name.clone(), time)).collect()
     };
     if let Some(policy) = &trust.policy {
-        let by_trail = trail.as_ref().is_some_and(|trail| policy.is_met_by(trail.note()));
-        if !by_trail && !policy.is_met_by(checkpoint.note()) {
+        let counts = |is_named: bool| !names_logs || is_named;
+        let by_trail =
+            counts(trail_is_named) && trail.as_ref().is_some_and(|trail| policy.is_met_by(trail.note()));
+        if !by_trail && !(counts(own_is_named) && policy.is_met_by(checkpoint.note())) {
             return Err(wrong(
                 &"neither its checkpoint nor that of the trail log is cosigned as the policy asks",
             ));
@@ -207,18 +218,20 @@ pub fn verify_proof(text: &str, trust: &ProofTrust) -> Result<Proven, TrailError
     })
 }
 
-/// The key that the proof's checkpoint must be signed with.
-fn log_key(checkpoint: &Checkpoint, hint: &str, trust: &ProofTrust) -> Result<VerifierKey, TrailError> {
+/// The key that the proof's checkpoint must be signed with, and whether it is one that was named to us; otherwise it is
+/// what the proof itself says.
+fn log_key(
+    checkpoint: &Checkpoint,
+    hint: &str,
+    trust: &ProofTrust,
+) -> Result<(VerifierKey, bool), TrailError> {
     if let Some(vkey) = &trust.vkey {
-        return Ok(vkey.clone());
+        return Ok((vkey.clone(), true));
     }
     let hint = VerifierKey::parse(hint)?;
     let logs = trust.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
-    // A policy that names logs speaks of these and no others. One of a trail log is told apart below.
-    match logs.iter().find(|log| log.key.name() == checkpoint.origin()) {
-        Some(log) => Ok(log.key.clone()),
-        None => Ok(hint),
-    }
+    let named = logs.iter().find(|log| log.key.name() == checkpoint.origin());
+    Ok(named.map_or((hint, false), |log| (log.key.clone(), true)))
 }
 
 /// Payload fields that are what the leaf commits to. All or none are given.
@@ -253,13 +266,14 @@ fn openings(leaf: &Leaf, origin: &str, given: &[Opening]) -> Result<Vec<ProvenFi
     Ok(fields)
 }
 
-/// Checks that the trail log has a checkpoint of the node which is the proof's, and gives the trail log's checkpoint.
+/// Checks that the trail log has a checkpoint of the node which is the proof's. Gives the trail log's checkpoint, and whether
+/// the trail log is one that was named to us.
 fn verify_link(
     link: &Link,
     node: &Checkpoint,
     node_key: &VerifierKey,
     trust: &ProofTrust,
-) -> Result<Checkpoint, TrailError> {
+) -> Result<(Checkpoint, bool), TrailError> {
     let wrong = |what: String| TrailError::Proof(format!("its place in the trail log: {what}"));
     let leaf = TrailLeaf::parse(link.leaf.as_bytes()).map_err(|error| wrong(error.to_string()))?;
     let TrailLeaf::Checkpoint(checkpoint) = leaf else {
@@ -272,9 +286,9 @@ fn verify_link(
     let proof = TlogProof::parse(&link.proof).map_err(|error| wrong(in_full(&error)))?;
     let hint = VerifierKey::parse(&link.vkey)?;
     let logs = trust.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
-    let key = logs.iter().map(|log| &log.key).find(|key| key.name() == hint.name()).unwrap_or(&hint);
-    proof.verify(link.leaf.as_bytes(), key).map_err(|error| wrong(in_full(&error)))?;
-    Ok(proof.checkpoint)
+    let named = logs.iter().map(|log| &log.key).find(|key| key.name() == hint.name());
+    proof.verify(link.leaf.as_bytes(), named.unwrap_or(&hint)).map_err(|error| wrong(in_full(&error)))?;
+    Ok((proof.checkpoint, named.is_some()))
 }
 
 /// An error with what led to it.

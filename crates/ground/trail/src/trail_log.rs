@@ -39,6 +39,9 @@ pub enum TrailLogError {
     /// It does not follow from the leaves before.
     #[error("it does not follow from what stands before: {0}")]
     OutOfPlace(String),
+    /// A node's checkpoint that stands there already: it may have been sent twice.
+    #[error("the checkpoint of {0} entries stands there already")]
+    Known(u64),
     /// The log itself.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),

@@ -230,7 +230,8 @@ pub fn verify(
     match open_consistently(&layout, &vkey) {
         Ok((snapshot, state)) => {
             verify_entries(&run, &snapshot, state.as_ref(), options, &mut report, &progress)?;
-            witnessed::verify(&run, &snapshot, options.policy.as_ref(), &mut report)?;
+            let trust = (options.policy.as_ref(), options.vkey.is_some());
+            witnessed::verify(&run, &snapshot, trust, &mut report)?;
         }
         // The checkpoint itself is bad, which the ledger has reported.
         Err(error) if run.problems.load(Ordering::Relaxed) == 0 => return Err(error),
@@ -317,7 +318,7 @@ fn verify_entries(
         }
     }
     slots::verify(run, &slots, &begun);
-    kept.verify(run, &slots, state);
+    kept.verify(run, snapshot, &slots, state);
     verify_sessions(run, &sessions, state, report);
     report.unsealed = journal::verify(run, state)?;
     Ok(())

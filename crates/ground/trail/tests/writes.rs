@@ -216,3 +216,29 @@ fn every_write_of_the_vault_and_the_sealers_state() {
 fn every_write_of_the_ledger_and_its_checkpoints() {
     every_write_of(Part::Ledger);
 }
+
+/// The sealer takes what is written before it is synced. Nothing that then can't be synced may come under a checkpoint.
+#[test]
+fn a_failed_sync_of_the_journal_ends_sealing_and_says_why() {
+    let (data, chaos) = (tempdir().unwrap(), Chaos::none(Part::Journal));
+    let mut debt = Debt::default();
+    let (trail, _) = Trail::open(data.path(), quick(&chaos)).unwrap();
+    trail.start_sealer().unwrap();
+    session(&trail, 4, &mut debt).unwrap();
+    trail.flush(PATIENCE).unwrap();
+    chaos.break_syncs();
+    // As far as it is let, and it is not for long.
+    while session(&trail, 4, &mut debt).is_some() {}
+    let deadline = Instant::now() + PATIENCE;
+    while trail.health().sealer.is_none() {
+        assert!(Instant::now() < deadline, "the sealer says nothing of it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let health = trail.health();
+    assert!(health.sealer.is_some_and(|reason| reason.contains("injected fault")), "it has forgotten why");
+    assert!(health.unsealed > 0, "a checkpoint covers what no sync has confirmed");
+    assert!(trail.close(Duration::from_millis(100)).is_err());
+    drop(trail);
+    check(data.path(), &debt, "after a failed sync");
+}

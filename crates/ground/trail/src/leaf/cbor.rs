@@ -80,12 +80,21 @@ const TRUE: u64 = 21;
 
 impl Pairs<'_> {
     /// A head in its shortest form.
+    #[inline]
     fn head(&mut self, major: u8, value: u64) {
         let bytes = value.to_be_bytes();
         let [.., lowest] = bytes;
+        // Most are of one byte: keys, codes, short lengths.
+        if value < 24 {
+            self.bytes.push(major | lowest);
+        } else {
+            self.long_head(major, value, bytes);
+        }
+    }
+
+    fn long_head(&mut self, major: u8, value: u64, bytes: [u8; 8]) {
         let (length, argument) = match value {
-            0..=23 => (0, lowest),
-            24..=0xff => (1, 24),
+            0..=0xff => (1, 24),
             0x100..=0xffff => (2, 25),
             0x1_0000..=0xffff_ffff => (4, 26),
             _ => (8, 27),

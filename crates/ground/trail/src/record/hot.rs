@@ -200,7 +200,17 @@ impl<'a> Rest<'a> {
         Some(array)
     }
 
+    #[inline]
     fn number(&mut self) -> Option<u64> {
+        // Lengths and counts are mostly short.
+        if let Some((&byte @ 0..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Some(u64::from(byte));
+        }
+        self.long_number()
+    }
+
+    fn long_number(&mut self) -> Option<u64> {
         let mut number = 0;
         for place in 0..10 {
             let byte = self.byte()?;

@@ -204,7 +204,13 @@ impl Trail {
             let count = INDEX_BLOCK.min(state.entries - first);
             let bytes = vault.index_bytes(first, usize::try_from(count).unwrap_or_default())?;
             let (records, _) = bytes.as_chunks::<INDEX_RECORD_BYTES>();
-            for record in records.iter().filter_map(IndexRecord::decode) {
+            for index in first..first + count {
+                // What can't be read may be the last of a session: nothing is destroyed on a guess.
+                let place = usize::try_from(index - first).ok();
+                let record = place.and_then(|place| records.get(place)).and_then(IndexRecord::decode);
+                let record = record.ok_or_else(|| {
+                    VaultReader::damaged_index(&self.layout.vault(), index, "the index record is not valid")
+                })?;
                 if let Some(key) = candidates.get_mut(&record.slot) {
                     key.ended_at = key.ended_at.max(Timestamp(record.ended_at));
                 }

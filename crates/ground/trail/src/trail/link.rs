@@ -5,6 +5,9 @@
 //!   survive the loss of power, and up to where somebody waits for them to be sealed.
 //! - The sealer writes `vault/sealer.json`: which run it works for, up to where it has sealed, and what the journal may let go of.
 //!
+//! Beside them the sealer keeps `vault/sealer.run`: the run whose journal it has found to go on from where it is, so that it can
+//! be started again in the midst of it.
+//!
 //! *Invariant:* the files are hints that may be late, never early. What the gateway calls durable was synced before; what
 //! the sealer lets go of is covered by a durable checkpoint. So either side may die at any point and be started again,
 //! and a file that is missing or torn only makes the other wait.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use journal::{Follower, Frames, Journal, Level, Position, ReadError, Reader};
+use journal::{AppendError, Follower, Frames, Health, Journal, Level, Position, ReadError, Reader};
 
 use super::link::{self, GLANCE, JournalSide};
 use crate::{TrailError, layout::Layout};
@@ -13,14 +13,14 @@ use crate::{TrailError, layout::Layout};
 /// A journal to seal.
 pub(super) enum Source {
     /// Written by this process.
-    Own(Journal, Box<Follower>),
+    Own(Box<Own>),
     /// Written by another.
     Foreign(Box<Foreign>),
 }
 
 /// What a source has to give.
 pub(super) enum Next<'a> {
-    /// Frames that survive the loss of power; none if there are none for now.
+    /// Frames; none if there are none for now. [`Source::settle`] has to be asked before a checkpoint covers them.
     Frames(Frames<'a>),
     /// The journal is closed, and all of it was given.
     Closed,
@@ -28,14 +28,14 @@ pub(super) enum Next<'a> {
 
 impl Source {
     pub(super) fn own(journal: Journal, from: Position) -> Self {
-        let follower = Box::new(journal.follow(from));
-        Self::Own(journal, follower)
+        let follower = journal.follow(from);
+        Self::Own(Box::new(Own { journal, follower, ahead: true }))
     }
 
     /// Goes to a position, after the sealer was set back.
     pub(super) fn go_to(&mut self, position: Position) {
         match self {
-            Self::Own(journal, follower) => **follower = journal.follow(position),
+            Self::Own(own) => own.follower = own.journal.follow(position),
             Self::Foreign(foreign) => foreign.go_to(position),
         }
     }
@@ -43,7 +43,7 @@ impl Source {
     /// The next frames; waits up to `patience` for one.
     pub(super) fn next_batch(&mut self, patience: Duration) -> Result<Next<'_>, TrailError> {
         match self {
-            Self::Own(_, follower) => match follower.next_batch(Level::Synced, patience) {
+            Self::Own(own) => match own.next_batch(patience) {
                 Ok(frames) => Ok(Next::Frames(frames)),
                 Err(ReadError::Closed { .. }) => Ok(Next::Closed),
                 Err(error) => Err(error.into()),
@@ -52,12 +52,76 @@ impl Source {
         }
     }
 
+    /// Returns once all frames that were given up to `position` survive the loss of power: only then may a checkpoint
+    /// cover them.
+    pub(super) fn settle(&mut self, position: Position) -> Result<(), TrailError> {
+        match self {
+            Self::Own(own) => own.settle(position),
+            // Gives no others.
+            Self::Foreign(_) => Ok(()),
+        }
+    }
+
+    /// The last frame that is known to survive the loss of power, of those up to `position`.
+    pub(super) fn settled(&self, position: Position) -> Position {
+        match self {
+            Self::Own(own) => position.min(own.journal.synced()),
+            Self::Foreign(_) => position,
+        }
+    }
+
+    /// Why frames that were written will not be sealed by this process.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Own(own) => own.poison().map(|reason| TrailError::from(reason).in_full()),
+            Self::Foreign(_) => None,
+        }
+    }
+
     /// Lets the journal go of frames before `position`. Another process's is told otherwise.
     pub(super) fn retire(&self, position: Position) -> Result<(), TrailError> {
         match self {
-            Self::Own(journal, _) => Ok(journal.retire(position)?),
+            Self::Own(own) => Ok(own.journal.retire(position)?),
             Self::Foreign(_) => Ok(()),
         }
+    }
+}
+
+/// The journal of this process. Frames are given as soon as they are written, so that sealing is many small pieces of work
+/// and none that makes commands wait for a core.
+pub(super) struct Own {
+    journal: Journal,
+    follower: Follower,
+    /// Frames are given before they are synced. Not any more once a sync has failed: what was not synced then never will be.
+    ahead: bool,
+}
+
+impl Own {
+    fn next_batch(&mut self, patience: Duration) -> Result<Frames<'_>, ReadError> {
+        let next = self.follower.position();
+        if self.ahead && self.journal.written() >= next {
+            return self.follower.next_batch(Level::Written, Duration::ZERO);
+        }
+        if self.journal.synced() < next && self.poison().is_some() {
+            // Nothing more will come, and there is nobody left who would let us wait for it.
+            thread::sleep(patience);
+        }
+        // Waiting is for a sync: it costs who appends nothing.
+        self.follower.next_batch(Level::Synced, patience)
+    }
+
+    /// The sync that failed for good, if one has.
+    fn poison(&self) -> Option<AppendError> {
+        match self.journal.health() {
+            Health::Refusing { reason: reason @ AppendError::Poisoned { .. }, .. } => Some(reason),
+            Health::Refusing { .. } | Health::Healthy => None,
+        }
+    }
+
+    fn settle(&mut self, position: Position) -> Result<(), TrailError> {
+        let settled = self.journal.wait_synced(position);
+        self.ahead &= settled.is_ok();
+        Ok(settled?)
     }
 }
 
@@ -66,11 +130,14 @@ pub(super) struct Foreign {
     layout: Layout,
     reader: Reader,
     side: Option<JournalSide>,
+    /// The run of the gateway whose journal was found to be the one that is being sealed, also by a sealer before this one.
+    accepted: Option<String>,
 }
 
 impl Foreign {
     pub(super) fn new(layout: &Layout, from: Position) -> Self {
-        Self { layout: layout.clone(), reader: Reader::open(&layout.journal(), from), side: None }
+        let reader = Reader::open(&layout.journal(), from);
+        Self { layout: layout.clone(), reader, side: None, accepted: link::read(&layout.sealed_run()) }
     }
 
     fn go_to(&mut self, position: Position) {
@@ -101,13 +168,21 @@ impl Foreign {
         let Some(side) = link::read::<JournalSide>(&self.layout.journal_side()) else { return Ok(()) };
         let next = self.reader.position();
         if self.side.as_ref().is_none_or(|known| known.run != side.run) {
-            if !(side.oldest..=side.first).contains(&next.0) {
+            let is_accepted = self.accepted.as_ref() == Some(&side.run);
+            // A journal that begins anew soon has frames of any number: of a run that is new to us they prove nothing.
+            let last = if is_accepted { side.durable.saturating_add(1) } else { side.first };
+            if !(side.oldest..=last).contains(&next.0) {
                 return Err(TrailError::OtherJournal {
                     dir: self.layout.journal(),
                     next,
                     oldest: Position(side.oldest),
                     first: Position(side.first),
                 });
+            }
+            if !is_accepted {
+                // Before anything of it is sealed: where a sealer after this one goes on is then no riddle.
+                link::write(&self.layout.sealed_run(), &side.run)?;
+                self.accepted = Some(side.run.clone());
             }
             // What this reader saw of the last segment may have been cut off since.
             self.reader = Reader::open(&self.layout.journal(), next);

@@ -101,12 +101,19 @@ impl Roster {
             TrailLeaf::Checkpoint(checkpoint) => {
                 let node = self.here(checkpoint.origin())?;
                 checkpoint.note().verify(&node.key)?;
-                if checkpoint.size() <= node.head.size {
+                let (size, known) = (checkpoint.size(), node.head.size);
+                if size < known {
                     return out(format!(
-                        "a checkpoint of {} entries comes after one of {}",
-                        checkpoint.size(),
-                        node.head.size
+                        "a checkpoint of {size} entries comes after one of {known}: the log was set back"
                     ));
+                }
+                if size == known && *checkpoint.root() != node.head.root {
+                    return out(format!(
+                        "there is another checkpoint of {size} entries: the log was forked or replaced"
+                    ));
+                }
+                if size == known {
+                    return Err(TrailLogError::Known(size));
                 }
                 node.head = Head { size: checkpoint.size(), root: *checkpoint.root() };
             }

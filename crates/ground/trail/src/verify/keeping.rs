@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ledger::{LedgerReader, Snapshot};
 use vocabulary::{Kind, SessionId};
 
 use super::{Finding, Run};
@@ -38,12 +39,19 @@ impl Keeping {
         }
     }
 
-    pub(super) fn verify(&self, run: &Run<'_>, slots: &[Option<SessionKey>], state: Option<&State>) {
+    pub(super) fn verify(
+        &self,
+        run: &Run<'_>,
+        snapshot: &Snapshot,
+        slots: &[Option<SessionKey>],
+        state: Option<&State>,
+    ) {
         let planned = planned(state);
         let mut named: BTreeMap<u32, u64> = BTreeMap::new();
         for (entry, erased) in &self.erasures {
             named.extend(erased.iter().map(|slot| (*slot, *entry)));
         }
+        named.extend(destroyed_since(run, snapshot, slots));
         for (number, key) in (0u32..).zip(slots) {
             let Some(key) = key else { continue };
             if let Some(problem) = self.problem(number, key, named.get(&number).copied(), &planned) {
@@ -90,4 +98,29 @@ impl Keeping {
         let holds = self.holds.get(&session);
         holds.and_then(|holds| holds.range(..entry).next_back()).is_some_and(|(_, hold)| *hold)
     }
+}
+
+/// Keys that a gateway at work has destroyed since the verification began, with the entries that say so: entries of a later
+/// checkpoint, which has to be there. By slot.
+fn destroyed_since(run: &Run<'_>, snapshot: &Snapshot, slots: &[Option<SessionKey>]) -> BTreeMap<u32, u64> {
+    let erased = (0u32..).zip(slots).filter_map(|(number, key)| Some((number, key.as_ref()?.erasure?)));
+    let since: Vec<(u32, u64)> = erased.filter(|(_, entry)| *entry >= snapshot.size()).collect();
+    if since.is_empty() {
+        return BTreeMap::new();
+    }
+    // What can't be read names no slot.
+    let Ok(newer) = LedgerReader::new(&run.layout.ledger(), run.vkey.clone()).snapshot() else {
+        return BTreeMap::new();
+    };
+    let mut leaves: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+    for (_, entry) in &since {
+        leaves.entry(*entry).or_insert_with(|| {
+            let leaf = newer.entry(*entry).ok().and_then(|bytes| Leaf::decode(&bytes).ok());
+            let erased = leaf.filter(|leaf| leaf.kind == Kind::Erasure).map(|leaf| leaf.erased);
+            erased.unwrap_or_default().into_iter().collect()
+        });
+    }
+    let says_so =
+        |(number, entry): &(u32, u64)| leaves.get(entry).is_some_and(|erased| erased.contains(number));
+    since.into_iter().filter(says_so).collect()
 }

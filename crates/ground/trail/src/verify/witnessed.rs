@@ -13,16 +13,21 @@ const SILENT_AFTER: u64 = 3;
 pub(super) fn verify(
     run: &Run<'_>,
     snapshot: &Snapshot,
-    policy: Option<&WitnessPolicy>,
+    (policy, key_is_given): (Option<&WitnessPolicy>, bool),
     report: &mut VerifyReport,
 ) -> Result<(), TrailError> {
     let node = Node { run, snapshot };
     let mut covered = 0;
+    let logs = policy.map_or(&[][..], WitnessPolicy::logs);
+    // Of logs that it does not name, a policy says nothing: what is cosigned there may be anybody's.
+    let names = |origin: &str| logs.is_empty() || logs.iter().any(|log| log.key.name() == origin);
+    let is_own_named = key_is_given || names(run.vkey.name());
+    let mut is_trail_named = false;
     let reader = LedgerReader::new(&run.layout.ledger(), run.vkey.clone());
     match reader.witnessed() {
         Ok(Some(checkpoint)) => {
             node.check(head(&checkpoint), "ledger/checkpoint.witnessed");
-            if policy.is_some_and(|policy| policy.is_met_by(checkpoint.note())) {
+            if is_own_named && policy.is_some_and(|policy| policy.is_met_by(checkpoint.note())) {
                 covered = checkpoint.size();
             }
         }
@@ -34,13 +39,29 @@ pub(super) fn verify(
         run.find_in("trail-log/checkpoint", "it is missing".to_owned());
     } else if has("checkpoint") {
         let (found, by_trail) = trail_log(&node, policy)?;
-        covered = covered.max(by_trail);
+        if names(&found.origin) {
+            is_trail_named = true;
+            covered = covered.max(by_trail);
+        }
         report.trail_log = Some(found);
     }
     match trail_receipt(run.layout) {
-        Ok(Some(receipt)) => covered = covered.max(node.receipt(&receipt, policy)),
+        Ok(Some(receipt)) => {
+            let by_trail = node.receipt(&receipt, policy);
+            if VerifierKey::parse(&receipt.vkey).is_ok_and(|key| names(key.name())) {
+                is_trail_named = true;
+                covered = covered.max(by_trail);
+            }
+        }
         Ok(None) => {}
         Err(error) => run.find_in("ledger/trail-log.receipt", error.to_string()),
+    }
+    if !is_own_named && !is_trail_named {
+        let problem = format!(
+            "it is the key of {}, and the witness policy names neither this log nor a trail log that it is in",
+            run.vkey.name()
+        );
+        run.find_in("ledger/log.vkey", problem);
     }
     if policy.is_some_and(WitnessPolicy::asks_for_cosignatures) {
         report.witnessed = Some(covered);

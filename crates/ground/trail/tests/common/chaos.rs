@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -41,17 +41,23 @@ pub struct Chaos {
     fault: Fault,
     at: u64,
     count: Arc<AtomicU64>,
+    syncs_fail: Arc<AtomicBool>,
 }
 
 impl Chaos {
     /// Write number `at` of `part`, from 0, goes wrong.
     pub fn new(part: Part, fault: Fault, at: u64) -> Self {
-        Self { part, fault, at, count: Arc::default() }
+        Self { part, fault, at, count: Arc::default(), syncs_fail: Arc::default() }
     }
 
     /// Nothing goes wrong; writes are counted.
     pub fn none(part: Part) -> Self {
         Self::new(part, Fault::Fails, u64::MAX)
+    }
+
+    /// From now on no sync of the part's files succeeds.
+    pub fn break_syncs(&self) {
+        self.syncs_fail.store(true, Ordering::SeqCst);
     }
 
     pub fn count(&self) -> u64 {
@@ -166,6 +172,9 @@ impl StorageFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        if self.chaos.as_ref().is_some_and(|chaos| chaos.syncs_fail.load(Ordering::SeqCst)) {
+            return injected();
+        }
         act(self.chaos.as_ref(), || self.file.sync(), || Ok(()))
     }
 
