@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 import psycopg2
 from harness.gateway import CommandFailed, Gateway, until
 from harness.postgres import bin_directory
-from harness.raw import SYNC, Raw, bind, execute, fields, parse, query
+from harness.raw import SYNC, Raw, bind, execute, fields, message, parse, query
 from house import house
 
 POLICY = """
@@ -257,6 +257,16 @@ class Held(Reviews):
         self.assertLess(time.monotonic() - began, 15)
         self.assertIn("TG001", err)
         self.assertIn("transaction", err)
+        self.assertEqual(self.rows(), 10)
+        self.finish()
+
+    def test_a_transaction_that_has_written_past_rollback_waits_briefly(self):
+        self.server.psql("CREATE SEQUENCE IF NOT EXISTS numbers", "GRANT ALL ON numbers TO app", database="orders")
+        began = time.monotonic()
+        insert = "INSERT INTO carts VALUES (nextval('numbers'))"
+        _, _, err = self.psql("BEGIN", insert, "DELETE FROM carts", "COMMIT")
+        self.assertLess(time.monotonic() - began, 15)
+        self.assertIn("TG001", err)
         self.assertEqual(self.rows(), 10)
         self.finish()
 
@@ -575,6 +585,23 @@ class Obliged(Reviews):
             until(lambda: self.connects("carol"))
         # Another principal has its own.
         self.connect("bob").cursor().execute("SELECT 1")
+
+    def test_rows_that_are_written_are_not_those_of_a_budget(self):
+        self.apply('@rows_per_hour("5")')
+        session = self.raw("eve")
+        self.assertEqual(session.run("UPDATE carts SET id = id"), [b"C", b"Z"])
+        session.send(query("COPY carts FROM STDIN"), message(b"d", b"1\n" * 100), message(b"c"))
+        self.assertEqual([tag for tag, _ in session.answers()], [b"G", b"C", b"Z"])
+        session.run("BEGIN")
+        session.run("DECLARE c CURSOR FOR SELECT * FROM carts")
+        self.assertEqual(session.run("MOVE 50 FROM c"), [b"C", b"Z"])
+        self.assertEqual(session.run("COMMIT"), [b"C", b"Z"])
+        # What goes to the client is, of whatever command.
+        self.assertEqual(session.run("UPDATE carts SET id = id WHERE id = 9 RETURNING id"), [b"T", b"D", b"C", b"Z"])
+        self.assertEqual(session.run("COPY (SELECT 1 LIMIT 1) TO STDOUT"), [b"H", b"d", b"c", b"C", b"Z"])
+        self.assertEqual(session.run("SELECT generate_series(1, 3)"), [b"T"] + [b"D"] * 3 + [b"C", b"Z"])
+        session.send(query("SELECT 1"))
+        self.assertIn("5 rows an hour", fields(dict(session.answers())[b"E"])["M"])
 
 
 class Page(Reviews):

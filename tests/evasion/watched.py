@@ -119,6 +119,12 @@ class Judge:
         self.process.stdin.flush()
 
 
+def leaves_doubt(facts):
+    """Whether only the server knows what settings there are behind a statement: it is code, or sets one without a name."""
+    unnamed = any(change["name"] == "*" and change["value"] is not None for change in facts["settings"])
+    return unnamed or facts["class"] in ("execute", "unknown")
+
+
 class Watch:
     """The server as its superuser sees it, between two statements of others."""
 
@@ -345,7 +351,7 @@ class Session:
         road.judge.tell(
             self.number, ran=completed, failed=tried.error is not None, transaction=self.status, parameters=reported
         )
-        self.in_doubt |= any(facts["class"] in ("execute", "unknown") for facts in tried.facts)
+        self.in_doubt |= any(leaves_doubt(facts) for facts in tried.facts)
         if self.in_doubt and self.status != "E":
             self._tell_what_code_left()
         if tried.called_harmless:

@@ -49,8 +49,9 @@ const GIVE_UP_AFTER_US: u64 = 24 * 60 * 60 * 1_000_000;
 /// Longest answer that is read, in bytes: only its status counts.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Longest command shown in a chat message, in characters. The page has all of it.
-const MAX_CHAT_COMMAND: usize = 1_500;
+/// Longest text of one part of a chat message, as it is sent, without the marks around it. Slack refuses a message with
+/// more than 3,000 characters in one. The page has all of it.
+const MAX_CHAT_TEXT: usize = 2_900;
 
 /// Somebody who hears of reviews, ready to be told.
 struct Receiver {
@@ -252,15 +253,19 @@ fn slack(message: &Message) -> Value {
         Some(person) => format!("{} (for {person})", review.principal),
         None => review.principal.to_string(),
     };
-    let command: String = review.command.chars().take(MAX_CHAT_COMMAND).collect();
-    let more = if command.len() < review.command.len() { "\n… the page shows all of it" } else { "" };
+    let (command, whole) = escaped(&review.command);
+    let more = if whole { "" } else { "\n… the page shows all of it" };
     let text = match message.event.as_str() {
         "review.requested" => format!("{who} wants to run a command on {}: {}", review.target, review.reason),
         _ => format!("Review {} is {}: {who} on {}", review.id, review.state, review.target),
     };
+    let (mut text, whole) = escaped(&text);
+    if !whole {
+        text.push('…');
+    }
     let mut blocks = vec![
-        json!({ "type": "section", "text": { "type": "mrkdwn", "text": escaped(&text) } }),
-        json!({ "type": "section", "text": { "type": "mrkdwn", "text": format!("```{}{more}```", escaped(&command).replace("```", "'''")) } }),
+        json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } }),
+        json!({ "type": "section", "text": { "type": "mrkdwn", "text": format!("```{}{more}```", command.replace("```", "'''")) } }),
     ];
     if let (true, Some(url)) = (review.state == "pending", &review.url) {
         let button = |label: &str, style: &str, answer: &str| json!({ "type": "button", "style": style, "text": { "type": "plain_text", "text": label }, "url": format!("{url}?answer={answer}") });
@@ -269,12 +274,30 @@ fn slack(message: &Message) -> Value {
             "elements": [button("Approve", "primary", "approve"), button("Deny", "danger", "deny")],
         }));
     }
-    json!({ "text": escaped(&text), "blocks": blocks })
+    json!({ "text": text, "blocks": blocks })
 }
 
-/// The three characters that Slack reads as markup.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// As much of a text as one part of a message takes, without the three characters that Slack reads as markup; and whether
+/// that is all of it. What they become counts, so that no text is too long once it is written.
+fn escaped(text: &str) -> (String, bool) {
+    let mut written = String::new();
+    let mut length = 0;
+    let mut bytes = [0; 4];
+    for letter in text.chars() {
+        let piece = match letter {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            _ => &*letter.encode_utf8(&mut bytes),
+        };
+        // What is one character here may be two there: in UTF-16.
+        length += piece.chars().map(char::len_utf16).sum::<usize>();
+        if length > MAX_CHAT_TEXT {
+            return (written, false);
+        }
+        written.push_str(piece);
+    }
+    (written, true)
 }
 
 fn receiver(name: &str, webhook: &Webhook) -> Result<Receiver, Failure> {
@@ -332,6 +355,18 @@ mod tests {
         let (moment, tag) = signed.split_once(",v1=").unwrap();
         assert_eq!((moment, tag.len()), ("t=1700000000", 64));
         assert_ne!(signed, signature(&key, 1_700_000_001, "{}"));
+    }
+
+    #[test]
+    fn a_text_for_slack_is_cut_as_it_is_written_and_never_within_an_escape() {
+        assert_eq!(escaped("a < b && c > d"), ("a &lt; b &amp;&amp; c &gt; d".to_owned(), true));
+        for (text, piece) in [("<", "&lt;"), ("&", "&amp;"), ("x", "x"), ("é", "é"), ("😀", "😀")] {
+            let (written, whole) = escaped(&text.repeat(MAX_CHAT_TEXT + 1));
+            let length = written.encode_utf16().count();
+            assert!(!whole && length <= MAX_CHAT_TEXT && length > MAX_CHAT_TEXT - 5, "{text}: {length}");
+            assert_eq!(written.replace(piece, ""), "", "{text}");
+        }
+        assert!(escaped(&"x".repeat(MAX_CHAT_TEXT)).1);
     }
 
     #[test]

@@ -131,7 +131,8 @@ impl Desk {
         self.changed.notified().await;
     }
 
-    /// What the store does not know yet, and whether somebody waits for it on the wire.
+    /// What the store does not know yet, and whether somebody waits for it on the wire. Whoever takes it stores it before
+    /// anybody else takes more: what is older must not be stored over what is newer.
     #[must_use]
     pub fn unsaved(&self) -> Vec<(Review, bool)> {
         let mut inner = self.lock();
@@ -176,7 +177,11 @@ impl Desk {
         self.lock().slots.get(&id).is_some_and(|slot| slot.ticket.is_some())
     }
 
-    /// Somebody answers. `keep` records and stores what that makes of the review; only then it counts.
+    /// Somebody answers. `record` records what that makes of the review; only then it counts. The caller then has to see to
+    /// it that what is [unsaved](Self::unsaved) is stored, before it tells anybody.
+    ///
+    /// `record` waits for the disk, and meanwhile whoever asked may have gone: what it is given is not what the review has
+    /// become, and must not be stored.
     ///
     /// # Errors
     /// [`AnswerError`]; nothing has changed then.
@@ -185,27 +190,36 @@ impl Desk {
         id: ReviewId,
         reviewer: &Reviewer<'_>,
         ballot: &Ballot,
-        keep: impl FnOnce(&Review, Step) -> Result<(), E>,
+        mut record: impl FnMut(&Review, Step) -> Result<(), E>,
     ) -> Result<(Review, Step), AnswerError<E>> {
         let _alone = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
         let pace = self.settings().pace;
         let now = Timestamp::now();
         let mut review = self.get(id).ok_or(AnswerError::NoReview(id))?;
-        let step = review.vote(reviewer, ballot.clone(), now, pace).map_err(AnswerError::Objection)?;
-        keep(&review, step).map_err(AnswerError::NotKept)?;
-        let mut inner = self.lock();
-        let slot = inner.slots.get_mut(&id).ok_or(AnswerError::NoReview(id))?;
-        // Meanwhile whoever asked may have gone. The trail then says both, in order.
-        let step = slot.review.vote(reviewer, ballot.clone(), now, pace).map_err(AnswerError::Objection)?;
-        let (review, ticket) = (slot.review.clone(), slot.ticket.clone());
-        inner.index(&review);
-        inner.dirty(id);
-        drop(inner);
-        self.changed.notify_one();
-        if let Some(ticket) = ticket {
-            ticket.wake();
+        let mut step = review.vote(reviewer, ballot.clone(), now, pace).map_err(AnswerError::Objection)?;
+        loop {
+            record(&review, step).map_err(AnswerError::NotKept)?;
+            let mut inner = self.lock();
+            let slot = inner.slots.get_mut(&id).ok_or(AnswerError::NoReview(id))?;
+            // If it is over by now, the trail says both, in order.
+            let mut voted = slot.review.clone();
+            let came_to = voted.vote(reviewer, ballot.clone(), now, pace).map_err(AnswerError::Objection)?;
+            if came_to != step {
+                // The policy was changed, and the same vote is worth more or less.
+                (review, step) = (voted, came_to);
+                continue;
+            }
+            slot.review = voted.clone();
+            let ticket = slot.ticket.clone();
+            inner.index(&voted);
+            inner.dirty(id);
+            drop(inner);
+            self.changed.notify_one();
+            if let Some(ticket) = ticket {
+                ticket.wake();
+            }
+            return Ok((voted, step));
         }
-        Ok((review, step))
     }
 
     /// Reviews and grants whose time is over at `now`. The caller records that, and then calls
@@ -322,13 +336,19 @@ impl Desk {
         }
     }
 
-    /// The policy asks for something else now.
+    /// The policy asks for something else now. If the votes given are enough, whoever holds the command records that, and
+    /// then calls [`grant`](Self::grant).
     pub(crate) fn require(&self, id: ReviewId, requirement: &policy::Requirement) {
-        let pace = self.settings().pace;
         self.change(id, |review| {
-            review.require(requirement, Timestamp::now(), pace);
+            review.require(requirement);
             true
         });
+    }
+
+    /// The votes given are enough since the policy was changed, and the trail says so.
+    pub(crate) fn grant(&self, id: ReviewId) {
+        let pace = self.settings().pace;
+        self.change(id, |review| review.grant(Timestamp::now(), pace));
     }
 
     /// Uses a grant. Whether it is stored is said by the ticket, at once if nobody stores.
@@ -445,3 +465,6 @@ impl Ticket {
         look(&mut signals)
     }
 }
+
+#[cfg(test)]
+mod tests;

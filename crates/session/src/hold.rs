@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use review::{Fingerprint, State};
+use review::{Fingerprint, Review, State};
 use serde_json::json;
 use tokio::time::{Sleep, sleep};
-use trail::NewEvent;
-use vocabulary::{Kind, Name, ReviewId, SessionId};
+use trail::{NewEvent, TrailError};
+use vocabulary::{Kind, Name, ReviewId, SessionId, Timestamp};
 
 use crate::desk::Ticket;
 use crate::gatehouse::Gatehouse;
@@ -123,7 +123,9 @@ impl Hold {
         if cancelled {
             return Poll::Ready(Verdict::Cancelled);
         }
-        match self.house.desk.get(self.review).map(|review| review.state) {
+        let known = self.house.desk.get(self.review);
+        let met = known.as_ref().is_some_and(|review: &Review| review.is_met(Timestamp::now()));
+        match known.map(|review| review.state) {
             None => return Poll::Ready(Verdict::Over("forgotten")),
             Some(State::Granted { .. }) => {
                 return match self.house.desk.take(self.review, self.fingerprint, self.session) {
@@ -142,9 +144,34 @@ impl Hold {
         if changed {
             return Poll::Ready(Verdict::PolicyChanged);
         }
+        if met {
+            return match self.grant() {
+                Ok(()) => self.poll_verdict(cx),
+                Err(error) => Poll::Ready(Verdict::NotStored(error.to_string())),
+            };
+        }
         let hold_for = self.hold_for;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(hold_for)));
         timer.as_mut().poll(cx).map(|()| Verdict::Lapsed)
+    }
+
+    /// A changed policy is content with the votes given: nobody votes for that to be said, so it is said here.
+    fn grant(&self) -> Result<(), TrailError> {
+        let why = "the policy was changed, and the votes given are enough";
+        self.record("granted", why)?;
+        self.house.desk.grant(self.review);
+        Ok(())
+    }
+
+    fn record(&self, step: &str, why: &str) -> Result<(), TrailError> {
+        let event = NewEvent {
+            kind: Kind::ReviewDecided,
+            actor: None,
+            client: None,
+            subject: Some(self.session),
+            what: json!({ "review": self.review, "step": step, "why": why }).to_string(),
+        };
+        self.house.trail.node_session().record_at_once(event).map(drop)
     }
 
     /// What becomes of the review is said elsewhere from now on.
@@ -162,15 +189,8 @@ impl Drop for Hold {
             return;
         }
         let why = "the session ended";
-        let event = NewEvent {
-            kind: Kind::ReviewDecided,
-            actor: None,
-            client: None,
-            subject: Some(self.session),
-            what: json!({ "review": self.review, "step": "withdrawn", "why": why }).to_string(),
-        };
-        match self.house.trail.node_session().record_at_once(event) {
-            Ok(_) => self.house.desk.withdraw(self.review, why),
+        match self.record("withdrawn", why) {
+            Ok(()) => self.house.desk.withdraw(self.review, why),
             Err(error) => {
                 tracing::error!(review = %self.review, %error, "a review stays open, since its withdrawal can't be recorded");
             }

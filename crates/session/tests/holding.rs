@@ -31,7 +31,7 @@ struct House {
     house: Arc<Gatehouse>,
     bot: Principal,
     target: Arc<Target>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn house() -> House {
@@ -72,7 +72,7 @@ fn house() -> House {
         labels: BTreeMap::new(),
         allow: BTreeSet::new(),
     });
-    let this = House { house, bot, target, _dir: dir };
+    let this = House { house, bot, target, dir };
     this.apply(POLICY);
     this
 }
@@ -85,6 +85,23 @@ impl House {
             policy: Arc::new(Policy::parse(policy).unwrap()),
             revision: 1,
         });
+    }
+
+    /// Whether a text stands in the journal, as it lies on the disk.
+    fn journal_has(&self, text: &str) -> bool {
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if std::fs::read(path).unwrap().windows(text.len()).any(|part| part == text.as_bytes())
+                {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn open(&self) -> OpenSession {
@@ -111,6 +128,10 @@ impl House {
     }
 
     fn approve(&self, review: ReviewId) {
+        self.approve_as(&["dba"], review);
+    }
+
+    fn approve_as(&self, groups: &[&str], review: ReviewId) {
         let who = Who {
             id: PrincipalId::from_bytes([8; 16]),
             kind: PrincipalKind::Person,
@@ -119,7 +140,7 @@ impl House {
             credential: CredentialId::from_bytes([8; 16]),
             proven_by: ProvenBy::Bearer,
         };
-        let groups = ["dba".parse().unwrap()];
+        let groups: Vec<_> = groups.iter().map(|group| group.parse().unwrap()).collect();
         let reviewer = Reviewer { who: &who, groups: &groups, operator: false };
         let ballot = Ballot { approve: true, note: None };
         self.house
@@ -241,6 +262,39 @@ async fn a_changed_policy_judges_anew_what_waits() {
     house.apply(r#"@id("all") permit (principal, action, resource);"#);
     let verdict = poll_fn(|cx| hold.poll_verdict(cx)).await;
     assert_eq!(verdict, Verdict::PolicyChanged);
+    let mut turn = session.turn();
+    assert!(matches!(turn.resume(hold, verdict, &command).unwrap(), Judged::Permit(_)));
+    drop(turn.record().unwrap());
+}
+
+#[tokio::test]
+async fn what_a_changed_policy_grants_by_votes_already_given_is_in_the_trail() {
+    let asks = |group: &str, approvals: u8| {
+        format!(
+            r#"@id("flow") permit (principal, action, resource);
+               @id("ask") @review("{group}") @approvals("{approvals}")
+               forbid (principal, action == Action::"write", resource);"#
+        )
+    };
+    let house = house();
+    house.apply(&asks("dba", 2));
+    let mut session = house.open();
+    let delete = known("DELETE", Class::Write);
+    let command = Command::new(&delete, b"DELETE FROM carts");
+    let Judged::Held(mut hold) = judge(&mut session, &command) else { panic!("it should wait") };
+    let review = hold.review();
+    house.approve_as(&["dba", "legal"], review);
+    house.apply(&asks("legal", 1));
+    let verdict = poll_fn(|cx| hold.poll_verdict(cx)).await;
+    assert_eq!(verdict, Verdict::PolicyChanged);
+    let mut turn = session.turn();
+    let Judged::Held(mut hold) = turn.resume(hold, verdict, &command).unwrap() else { panic!("it is asked") };
+    drop(turn.record().unwrap());
+    assert_eq!(house.house.desk().get(review).unwrap().state, State::Pending);
+    assert!(!house.journal_has("the votes given are enough"));
+    let verdict = poll_fn(|cx| hold.poll_verdict(cx)).await;
+    assert_eq!(verdict, Verdict::Granted);
+    assert!(house.journal_has(&format!(r#""review":"{review}","step":"granted""#)));
     let mut turn = session.turn();
     assert!(matches!(turn.resume(hold, verdict, &command).unwrap(), Judged::Permit(_)));
     drop(turn.record().unwrap());

@@ -114,6 +114,8 @@ pub struct State {
     pub(crate) web_listener: Arc<ListenerSettings>,
     /// Webhooks that hear of reviews, by name.
     pub(crate) webhooks: Vec<String>,
+    /// Held by whoever stores reviews, from taking them off the desk until the store has them.
+    pub(crate) keeping: Mutex<()>,
     /// What webhooks have been told of each review.
     pub(crate) told: Mutex<HashMap<ReviewId, Told>>,
     /// Signs what a page of a review gives back.
@@ -161,6 +163,7 @@ impl Control {
             node,
             stop,
             webhooks,
+            keeping: Mutex::default(),
             told: Mutex::default(),
             tickets: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key),
             tickets_work: random,

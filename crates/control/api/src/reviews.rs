@@ -1,7 +1,8 @@
 //! Reviews between sessions, people, the trail and the store.
 //!
 //! Sessions lay reviews on the gatehouse's desk; the keeper here stores them and lets their time run out; people answer
-//! by the routes. *Invariant:* each step is recorded before it counts.
+//! by the routes. *Invariants.* Each step is recorded before it counts. What is stored is what lies on the desk then, and
+//! one at a time stores: a review is never stored as it was over what it has become.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -102,30 +103,8 @@ impl Control {
                 }
             }
         }
-        let changed = desk.unsaved();
-        if !changed.is_empty() {
-            let stored: Vec<StoredReview> = changed
-                .iter()
-                .map(|(review, held)| StoredReview { review: review.clone(), held: *held })
-                .collect();
-            let messages: Vec<NewDelivery> =
-                changed.iter().flat_map(|(review, _)| self.news_of(review)).collect();
-            let saved = self.store().save_reviews(now, &stored, &messages);
-            for (review, _) in &changed {
-                match &saved {
-                    Ok(()) => {
-                        self.tells(review);
-                        desk.saved(review, Ok(()));
-                    }
-                    Err(error) => {
-                        desk.saved(review, Err(error.to_string()));
-                        desk.not_saved(review.id);
-                    }
-                }
-            }
-            if let Err(error) = saved {
-                tracing::error!(%error, "reviews could not be stored");
-            }
+        if let Err(error) = self.store_reviews() {
+            tracing::error!(%error, "reviews could not be stored");
         }
         let forgotten = desk.forget(now);
         if !forgotten.is_empty() {
@@ -134,6 +113,36 @@ impl Control {
                 tracing::warn!(%error, "old reviews could not be deleted");
             }
         }
+    }
+
+    /// Stores what the store does not know yet of reviews, with what webhooks have to be told of them.
+    fn store_reviews(&self) -> Result<(), StoreError> {
+        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let desk = self.gatehouse.desk();
+        let changed = desk.unsaved();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let stored: Vec<StoredReview> = changed
+            .iter()
+            .map(|(review, held)| StoredReview { review: review.clone(), held: *held })
+            .collect();
+        let messages: Vec<NewDelivery> =
+            changed.iter().flat_map(|(review, _)| self.news_of(review)).collect();
+        let saved = self.store().save_reviews(Timestamp::now(), &stored, &messages);
+        for (review, _) in &changed {
+            match &saved {
+                Ok(()) => {
+                    self.tells(review);
+                    desk.saved(review, Ok(()));
+                }
+                Err(error) => {
+                    desk.saved(review, Err(error.to_string()));
+                    desk.not_saved(review.id);
+                }
+            }
+        }
+        saved
     }
 
     /// What webhooks have to be told of a review that they were not told yet, to be stored with it.
@@ -175,14 +184,9 @@ impl Control {
         }
         let reviewer = Reviewer { who: &caller.who, groups: &caller.groups, operator: caller.is_local };
         let answered = desk.answer(id, &reviewer, ballot, |review, step| {
-            self.record_step(review, Some((caller, ballot)), step.as_str(), None)?;
-            let stored = [StoredReview { review: review.clone(), held: desk.is_held(id) }];
-            // With the messages: after a crash here the answer counts, and people hear of it.
-            self.store().save_reviews(Timestamp::now(), &stored, &self.news_of(review))?;
-            self.tells(review);
-            Ok::<_, KeepError>(())
+            self.record_step(review, Some((caller, ballot)), step.as_str(), None)
         });
-        answered.map_err(|error| match error {
+        let answered = answered.map_err(|error| match error {
             AnswerError::NoReview(_) => Problem::from_sentence(StatusCode::NOT_FOUND, &error.to_string()),
             AnswerError::Objection(objection) => {
                 let status = match &objection {
@@ -194,9 +198,11 @@ impl Control {
                 };
                 Problem::from_sentence(status, &objection.to_string())
             }
-            AnswerError::NotKept(KeepError::Trail(error)) => Problem::unrecorded(error),
-            AnswerError::NotKept(KeepError::Store(error)) => Problem::internal(error),
-        })
+            AnswerError::NotKept(error) => Problem::unrecorded(error),
+        })?;
+        // Before anybody hears that it counts, so that it does after a crash, too. With the messages: people hear of it then.
+        self.store_reviews().map_err(Problem::internal)?;
+        Ok(answered)
     }
 
     /// Records a step of a review; returns once it survives the loss of power.
@@ -236,6 +242,8 @@ impl Control {
 
     /// A session is erased, and what its reviews say of its commands with it.
     pub(crate) fn forget_reviews_of(&self, session: SessionId) -> Result<(), Problem> {
+        // What was taken off the desk to be stored must not come behind what is forgotten.
+        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ids = self.gatehouse.desk().forget_session(session);
         let stored = self.store().reviews().map_err(Problem::internal)?;
         ids.extend(
@@ -284,15 +292,6 @@ impl Control {
     pub fn message_told(&self, id: i64, outcome: &Delivered) -> Result<(), StoreError> {
         self.store().delivered(id, outcome)
     }
-}
-
-/// Why an answer could not be kept.
-#[derive(Debug, thiserror::Error)]
-enum KeepError {
-    #[error(transparent)]
-    Trail(#[from] TrailError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// What webhooks hear of a review, the latest last.

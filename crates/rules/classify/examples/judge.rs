@@ -118,6 +118,7 @@ impl Session {
                     copy: None,
                     prepares: None,
                     declares: None,
+                    frees: None,
                     by_name: false,
                 };
                 (vec![whole], Some(reason.to_string()))

@@ -47,6 +47,15 @@ pub struct PreparedStatement {
     pub facts: Arc<Facts>,
 }
 
+/// Prepared statements whose names a statement frees.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Freed {
+    /// All that have a name.
+    All,
+    /// The one of this name, as the server folds it.
+    One(String),
+}
+
 /// A name that the session gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Name<'a> {
@@ -76,6 +85,8 @@ pub struct Statement {
     pub prepares: Option<PreparedStatement>,
     /// Set for DECLARE.
     pub declares: Option<PreparedStatement>,
+    /// Set for DEALLOCATE and DISCARD ALL.
+    pub frees: Option<Freed>,
     /// Whether another session, or this one later, may get other facts for the same text: it runs what has a name.
     pub by_name: bool,
 }

@@ -44,12 +44,16 @@ pub(crate) struct Compiled {
     pub types: Types,
     /// As written.
     pub written: Sets,
+    /// For commands that touch any object of a schema.
+    pub any_of_schema: Sets,
     /// For commands that may touch any object.
     pub any_object: Sets,
     /// For what code may do on its way.
     pub by_code: Sets,
     /// For commands of which nothing is known.
     pub anything: Sets,
+    /// Permits that say how many sessions there may be at once, as they count those.
+    pub sessions: PolicySet,
     pub notes: HashMap<PolicyId, Notes>,
     /// How many approvals of a group its policies ask for at most.
     pub thresholds: BTreeMap<Name, u8>,
@@ -201,6 +205,13 @@ impl Parts {
                         "leave @review out to refuse it, or name other actions",
                     );
                 }
+                if notes.budget.sessions.is_some() && !may_be_of_connecting(&body) {
+                    object(
+                        "@sessions counts sessions as they begin, and this permit can't be one of connecting"
+                            .to_owned(),
+                        "write it before a permit whose action is open or names Action::\"connect\", and whose resource is open, a target or a label",
+                    );
+                }
                 self.templates.push((body, notes));
             }
             Err(error) => object(format!("this can't be understood: {error}"), "write it in another way"),
@@ -212,9 +223,11 @@ impl Parts {
         let mut compiled = Compiled {
             types: Types::new()?,
             written: Sets::default(),
+            any_of_schema: Sets::default(),
             any_object: Sets::default(),
             by_code: Sets::default(),
             anything: Sets::default(),
+            sessions: PolicySet::new(),
             notes: HashMap::new(),
             thresholds: BTreeMap::new(),
             looks_at: LooksAt::default(),
@@ -234,6 +247,7 @@ impl Parts {
                 set.add(widen::compiled(template)?).ok()
             };
             for (sets, doubt) in [
+                (&mut compiled.any_of_schema, Doubt::OfSchema),
                 (&mut compiled.any_object, Doubt::Objects),
                 (&mut compiled.by_code, Doubt::Commands),
                 (&mut compiled.anything, Doubt::Everything),
@@ -241,6 +255,9 @@ impl Parts {
                 if let Some(wide) = widen::widened(&template, doubt) {
                     put(sets, wide)?;
                 }
+            }
+            if notes.budget.sessions.is_some() {
+                compiled.sessions.add(widen::compiled(widen::counting(&template)?)?).ok()?;
             }
             compiled.notes.insert(PolicyId::new(&template.id.0), notes);
             put(&mut compiled.written, template)?;
@@ -266,6 +283,23 @@ fn names_connect(policy: &Template) -> bool {
         ActionConstraint::Eq(entity) => connect(entity),
         ActionConstraint::In(entities) => entities.iter().any(connect),
     }
+}
+
+/// Whether a policy can match somebody who enters a target.
+fn may_be_of_connecting(policy: &Template) -> bool {
+    use cedar_policy::pst::{EntityOrSlot, EntityType, ResourceConstraint};
+    let is_target = |ty: &EntityType| ty.to_string() == "Target";
+    let holds_targets = |reference: &EntityOrSlot| match reference {
+        EntityOrSlot::Entity(entity) => is_target(&entity.ty) || entity.ty.to_string() == "Label",
+        EntityOrSlot::Slot(_) => true,
+    };
+    let resource = match &policy.resource {
+        ResourceConstraint::Any => true,
+        ResourceConstraint::Is(ty) => is_target(ty),
+        ResourceConstraint::Eq(reference) | ResourceConstraint::In(reference) => holds_targets(reference),
+        ResourceConstraint::IsIn(ty, reference) => is_target(ty) && holds_targets(reference),
+    };
+    resource && (policy.action == ActionConstraint::Any || names_connect(policy))
 }
 
 fn problems(problems: Vec<Problem>) -> PolicyError {

@@ -33,7 +33,9 @@ enum Question {
 /// May somebody enter a target?
 pub(crate) fn connect(compiled: &Compiled, hash: PolicyHash, scene: &Scene<'_>) -> Ruling {
     let facts = Facts::plain("CONNECT", Class::Session);
-    Judge::new(compiled, hash, scene, Question::Connect).rule(&facts)
+    let mut judge = Judge::new(compiled, hash, scene, Question::Connect);
+    judge.count_sessions(&facts);
+    judge.rule(&facts)
 }
 
 /// May a command run?
@@ -115,10 +117,38 @@ impl<'a> Judge<'a> {
         self.ruling()
     }
 
+    /// Notes how many sessions there may be at once by every permit that whoever enters may come to use, also where it is
+    /// for some commands alone.
+    fn count_sessions(&mut self, facts: &Facts) {
+        let compiled = self.compiled;
+        if compiled.sessions.is_empty() {
+            return;
+        }
+        let (scene, types) = (self.scene, &compiled.types);
+        let demands = demands::of(facts, scene.target.kind);
+        let request = entities::context(types, scene, facts, &facts.verb, &[]).and_then(|context| {
+            let (action, place) = (types.action(Action::Connect), Resource::Target);
+            let place = types.resource(&scene.target, place);
+            Request::new(types.principal(scene), action, place, context, None)
+                .map_err(|error| error.to_string())
+        });
+        let asked = request.and_then(|request| Ok((request, entities::entities(types, scene, &demands)?)));
+        let (request, entities) = match asked {
+            Ok(asked) => asked,
+            Err(error) => return self.broken(&error),
+        };
+        let Some((_, counting)) = self.ask(&request, &compiled.sessions, &entities) else { return };
+        for notes in counting.iter().filter_map(|id| compiled.notes.get(id)) {
+            let sessions = notes.budget.sessions;
+            self.budget = self.budget.and(&Budget { sessions, ..Budget::default() });
+        }
+    }
+
     fn judge(&mut self, demand: &Demand<'_>, facts: &Facts, evidence: &Evidence<'_>) {
         let compiled = self.compiled;
         let sets: &Sets = match demand.measure {
             Measure::Written | Measure::ForbidsOnly => &compiled.written,
+            Measure::AnyOfSchema => &compiled.any_of_schema,
             Measure::AnyObject => &compiled.any_object,
             Measure::ByCode => &compiled.by_code,
             Measure::Anything => &compiled.anything,
@@ -304,6 +334,9 @@ impl<'a> Judge<'a> {
                 )
             }
             (_, Resource::Target) => format!("{word} on {}", target.name),
+            (_, Resource::Schema(name)) => {
+                format!("{word} on everything in {}", entities::qualified(target, name))
+            }
             (_, Resource::Object(name) | Resource::Function(name, _)) => {
                 format!("{word} on {}", entities::qualified(target, name))
             }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | class `session` | `connect` on the target: who may be there may arrange its own session |
 //! | names objects | `read`, `write` or `define` on each, as it uses it |
+//! | means a whole schema (DROP SCHEMA, GRANT … IN SCHEMA) | the same on everything in it: whatever is forbidden of any of its objects is forbidden |
+//! | means what nobody can tell (DROP OWNED) | the same on every object of the target |
 //! | its class is worse than that | `write`, `define`: on each object, or on the target if functions do it or nothing is named; all others: on the target |
 //! | calls a function that does more than compute | what the function can do, on the target; and `call` on the function, which needs no permit but can be forbidden |
 //! | verb `FORWARD` | `forward` on each object, or on the target if nothing is named |
@@ -79,6 +81,8 @@ impl Action {
 pub(crate) enum Resource<'a> {
     Target,
     Object(&'a str),
+    /// A schema with all that it holds.
+    Schema(&'a str),
     Function(&'a str, Effect),
 }
 
@@ -89,6 +93,8 @@ pub(crate) enum Measure {
     Written,
     /// As they are written, but nothing has to permit it.
     ForbidsOnly,
+    /// It touches any object of a schema.
+    AnyOfSchema,
     /// It may touch any object of the target.
     AnyObject,
     /// Code may do it, to any object and by any command; nothing has to permit it.
@@ -100,7 +106,7 @@ pub(crate) enum Measure {
 impl Measure {
     /// Whether some policy has to permit it.
     pub(crate) const fn needs_permit(self) -> bool {
-        matches!(self, Self::Written | Self::AnyObject | Self::Anything)
+        matches!(self, Self::Written | Self::AnyOfSchema | Self::AnyObject | Self::Anything)
     }
 }
 
@@ -136,7 +142,9 @@ pub(crate) fn of<'a>(facts: &'a Facts, kind: TargetKind) -> Vec<Demand<'a>> {
     let mut demands: Vec<Demand<'_>> = Vec::with_capacity(facts.objects.len() + 2);
     for object in &facts.objects {
         let action = Action::of_usage(object.usage);
-        demands.push(if is_certain(object, kind, &facts.verb) {
+        demands.push(if let Some(schema) = whole_schema(object, kind, &facts.verb) {
+            Demand { measure: Measure::AnyOfSchema, action, resource: Resource::Schema(schema) }
+        } else if is_certain(object, kind, &facts.verb) {
             Demand { measure: Measure::Written, action, resource: Resource::Object(&object.name) }
         } else {
             on_target(Measure::AnyObject, action)
@@ -182,11 +190,31 @@ pub(crate) fn of<'a>(facts: &'a Facts, kind: TargetKind) -> Vec<Demand<'a>> {
 /// The verb by which protocols say that a connection is to be forwarded.
 const FORWARD: &str = "FORWARD";
 
+/// In an object's place: all there is, or all of a schema before it.
+const EVERYTHING: &str = "*";
+
+/// The schema of PostgreSQL's that is meant with all that it holds: by its own name in a statement about schemas, by
+/// `schema.*` in any other.
+fn whole_schema<'a>(object: &'a ObjectUse, kind: TargetKind, verb: &str) -> Option<&'a str> {
+    if kind != TargetKind::Postgres {
+        return None;
+    }
+    match schema_of(&object.name) {
+        Some(schema) => {
+            let rest = object.name.get(schema.len() + 1..);
+            (rest == Some(EVERYTHING)).then_some(schema)
+        }
+        None => {
+            let of_schemas = object.usage == Usage::Define && verb.split(' ').any(|word| word == "SCHEMA");
+            (of_schemas && object.name != EVERYTHING).then_some(&object.name)
+        }
+    }
+}
+
 /// Whether an object's name is the whole one. Where the search path is not known, what lives in a schema of PostgreSQL's
 /// has none; roles, databases and their like never have.
 fn is_certain(object: &ObjectUse, kind: TargetKind, verb: &str) -> bool {
-    const WITHOUT_SCHEMA: [&str; 13] = [
-        "SCHEMA",
+    const WITHOUT_SCHEMA: [&str; 12] = [
         "ROLE",
         "USER",
         "GROUP",
@@ -206,7 +234,7 @@ fn is_certain(object: &ObjectUse, kind: TargetKind, verb: &str) -> bool {
     };
     kind != TargetKind::Postgres
         || schema_of(&object.name).is_some()
-        || (object.usage == Usage::Define && lives_in_none())
+        || (object.usage == Usage::Define && object.name != EVERYTHING && lives_in_none())
 }
 
 /// What has to be permitted on the target for a function that does more than compute.

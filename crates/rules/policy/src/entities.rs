@@ -58,7 +58,9 @@ impl Types {
     pub(crate) fn resource(&self, target: &TargetView<'_>, resource: Resource<'_>) -> EntityUid {
         match resource {
             Resource::Target => uid(&self.target, target.name.as_str()),
-            Resource::Object(name) => uid(&self.object, &qualified(target, name)),
+            // A schema is asked about as one of its objects that has its own name: what a policy says of all of them, it
+            // says of this one.
+            Resource::Object(name) | Resource::Schema(name) => uid(&self.object, &qualified(target, name)),
             Resource::Function(name, _) => uid(&self.function, &qualified(target, name)),
         }
     }
@@ -104,6 +106,15 @@ pub(crate) fn target_of(qualified: &str) -> Option<String> {
     }
     let target = qualified.split(['.', '/']).next()?;
     (!target.is_empty()).then(|| target.to_owned())
+}
+
+/// The schema in the name of an object or function: what stands before its own name, if that has a schema.
+pub(crate) fn schema_in(qualified: &str) -> Option<&str> {
+    // The first dot stands behind the target and its database.
+    let target = schema_of(qualified)?;
+    let name = qualified.get(target.len() + 1..)?;
+    let schema = schema_of(name)?;
+    qualified.get(..target.len() + 1 + schema.len())
 }
 
 type Attributes = Vec<(String, RestrictedExpression)>;
@@ -157,7 +168,7 @@ pub(crate) fn entities(types: &Types, scene: &Scene<'_>, demands: &[Demand<'_>])
         }
         let (name, effect) = match demand.resource {
             Resource::Target => continue,
-            Resource::Object(name) => (name, None),
+            Resource::Object(name) | Resource::Schema(name) => (name, None),
             Resource::Function(name, effect) => (name, Some(effect)),
         };
         let mut attributes = attributes_of(target, &target_uid, name);
@@ -165,8 +176,10 @@ pub(crate) fn entities(types: &Types, scene: &Scene<'_>, demands: &[Demand<'_>])
         if let Some(effect) = effect {
             attributes.push(("effect".to_owned(), text(effect_word(effect))));
         }
+        // One entity may be asked about as an object and as a schema.
+        let itself = || demands.iter().any(|other| other.resource == Resource::Schema(name)).then_some(name);
         if target.kind == TargetKind::Postgres
-            && let Some(schema) = schema_of(name)
+            && let Some(schema) = schema_of(name).or_else(itself)
         {
             parents.push(uid(&types.schema, &qualified(target, schema)));
         }
@@ -306,6 +319,8 @@ mod tests {
             ("orders.eu", None, "public.carts", "\"orders.eu\".public.carts"),
             ("orders", Some("archive"), "public.carts", "orders/archive.public.carts"),
             ("orders", Some("a.b"), "public.carts", "orders/\"a.b\".public.carts"),
+            ("orders", None, "\"a.b\".\"c.d\"", "orders.\"a.b\".\"c.d\""),
+            ("orders", None, "public", "orders.public"),
             ("web1", None, "/etc/passwd", "web1/etc/passwd"),
         ] {
             let name: Name = name.parse().unwrap();
@@ -321,6 +336,8 @@ mod tests {
             let called = qualified(&target, object);
             assert_eq!(called, expected);
             assert_eq!(target_of(&called).as_deref(), Some(name.as_str()));
+            let schema = schema_of(object).map(|schema| qualified(&target, schema));
+            assert_eq!(schema_in(&called).map(str::to_owned), schema);
         }
     }
 }

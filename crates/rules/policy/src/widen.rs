@@ -9,6 +9,8 @@
 //! - For what code does on its way ([`Doubt::Commands`]) the same goes for conditions on the command (its verb, its WHERE,
 //!   …): the code may run one that fits.
 //! - Where nothing is known of the command ([`Doubt::Everything`]), a forbid of one action holds for all besides.
+//! - Of a command that means a whole schema ([`Doubt::OfSchema`]) all that is in doubt is which of its objects it touches: a
+//!   forbid that speaks of one holds for its schema.
 
 use std::sync::Arc;
 
@@ -22,12 +24,21 @@ use crate::entities;
 /// What is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Doubt {
+    /// Which objects of a schema it touches.
+    OfSchema,
     /// Which objects it touches.
     Objects,
     /// Which commands it runs on the way, and what these touch.
     Commands,
     /// What it does at all.
     Everything,
+}
+
+impl Doubt {
+    /// Whether more is in doubt than objects.
+    const fn is_of_commands(self) -> bool {
+        matches!(self, Self::Commands | Self::Everything)
+    }
 }
 
 /// What policies look at besides the command itself; decides what a cached ruling may be used for.
@@ -58,23 +69,25 @@ impl LooksAt {
 
 /// What a policy looks at. Conservative: what is not recognised looks at everything.
 pub(crate) fn looks_at(policy: &Template) -> LooksAt {
+    policy.clauses().iter().map(looks_at_clause).fold(LooksAt::default(), LooksAt::and)
+}
+
+fn looks_at_clause(clause: &Clause) -> LooksAt {
     let mut found = LooksAt::default();
-    for clause in policy.clauses() {
-        visit(expression(clause), &mut |seen| {
-            let more = match seen {
-                Seen::Context(attribute) => match attribute {
-                    "hour" | "minute" | "weekday" => LooksAt { time: true, ..LooksAt::default() },
-                    "in_transaction" => LooksAt { in_transaction: true, ..LooksAt::default() },
-                    "client_addr" => LooksAt { client_addr: true, ..LooksAt::default() },
-                    "approvals" => LooksAt { approvals: true, ..LooksAt::default() },
-                    _ => LooksAt::default(),
-                },
-                Seen::Resource | Seen::Action => LooksAt::default(),
-                Seen::WholeContext | Seen::Strange => LooksAt::EVERYTHING,
-            };
-            found = found.and(more);
-        });
-    }
+    visit(expression(clause), &mut |seen| {
+        let more = match seen {
+            Seen::Context(attribute) => match attribute {
+                "hour" | "minute" | "weekday" => LooksAt { time: true, ..LooksAt::default() },
+                "in_transaction" => LooksAt { in_transaction: true, ..LooksAt::default() },
+                "client_addr" => LooksAt { client_addr: true, ..LooksAt::default() },
+                "approvals" => LooksAt { approvals: true, ..LooksAt::default() },
+                _ => LooksAt::default(),
+            },
+            Seen::Resource | Seen::Schema | Seen::Action => LooksAt::default(),
+            Seen::WholeContext | Seen::Strange => LooksAt::EVERYTHING,
+        };
+        found = found.and(more);
+    });
     found
 }
 
@@ -97,12 +110,33 @@ pub(crate) fn widened(policy: &Template, doubt: Doubt) -> Option<Template> {
         policy.resource.clone(),
     );
     if forbids {
-        wide.resource = widened_resource(&policy.resource);
+        wide.resource = match doubt {
+            Doubt::OfSchema => with_its_schema(&policy.resource),
+            Doubt::Objects | Doubt::Commands | Doubt::Everything => widened_resource(&policy.resource),
+        };
         if doubt == Doubt::Everything {
             wide.action = ActionConstraint::Any;
         }
     }
     wide.try_with_clauses(clauses).ok()
+}
+
+/// A permit as it counts sessions, which is done as they begin: whatever it says of commands is left out, since whoever
+/// enters may come to send one.
+pub(crate) fn counting(policy: &Template) -> Option<Template> {
+    let about_entering = |clause: &&Clause| {
+        let looks_at = looks_at_clause(clause);
+        !(depends(expression(clause), Doubt::Everything) || looks_at.in_transaction || looks_at.approvals)
+    };
+    let clauses: Vec<Clause> = policy.clauses().iter().filter(about_entering).cloned().collect();
+    let count = Template::new(
+        policy.id.clone(),
+        policy.effect,
+        policy.principal.clone(),
+        policy.action.clone(),
+        policy.resource.clone(),
+    );
+    count.try_with_clauses(clauses).ok()
 }
 
 /// The same policy again, as the library takes it.
@@ -131,6 +165,26 @@ fn widened_resource(resource: &ResourceConstraint) -> ResourceConstraint {
     }
 }
 
+/// What speaks of one object or function holds for its schema; all else is the same for every object of a schema.
+fn with_its_schema(resource: &ResourceConstraint) -> ResourceConstraint {
+    let (ResourceConstraint::Eq(EntityOrSlot::Entity(entity))
+    | ResourceConstraint::In(EntityOrSlot::Entity(entity))
+    | ResourceConstraint::IsIn(_, EntityOrSlot::Entity(entity))) = resource
+    else {
+        return resource.clone();
+    };
+    if !matches!(entity.ty.to_string().as_str(), "Object" | "Function") {
+        return resource.clone();
+    }
+    match (entities::schema_in(&entity.eid), Name::unqualified("Schema")) {
+        (Some(schema), Ok(ty)) => ResourceConstraint::In(EntityOrSlot::Entity(EntityUID {
+            ty: EntityType::from_name(ty),
+            eid: schema.into(),
+        })),
+        _ => resource.clone(),
+    }
+}
+
 fn expression(clause: &Clause) -> &Arc<Expr> {
     match clause {
         Clause::When(expression) | Clause::Unless(expression) => expression,
@@ -143,10 +197,11 @@ fn depends(expression: &Arc<Expr>, doubt: Doubt) -> bool {
     visit(expression, &mut |seen| {
         depends |= match seen {
             Seen::Resource | Seen::Strange => true,
+            Seen::Schema => doubt != Doubt::OfSchema,
             Seen::Action => doubt == Doubt::Everything,
-            Seen::WholeContext => doubt != Doubt::Objects,
+            Seen::WholeContext => doubt.is_of_commands(),
             Seen::Context(attribute) => {
-                doubt != Doubt::Objects
+                doubt.is_of_commands()
                     && !matches!(
                         attribute,
                         "in_transaction"
@@ -171,6 +226,8 @@ enum Seen<'a> {
     WholeContext,
     /// The resource, in a way in which an object differs from its target.
     Resource,
+    /// The resource, in a way that is the same for all objects of a schema.
+    Schema,
     Action,
     /// A kind of expression that this code does not know.
     Strange,
@@ -197,13 +254,14 @@ fn visit<'a>(expression: &'a Arc<Expr>, see: &mut dyn FnMut(Seen<'a>)) {
                 inner => rest.push(inner),
             },
             Expr::BinaryOp { op, left, right } => {
-                let shared = match op {
-                    BinaryOp::HasTag | BinaryOp::GetTag => true,
-                    BinaryOp::In => names_targets(right),
-                    _ => false,
-                };
-                if !(shared && matches!(&**left, Expr::Var(Var::Resource))) {
-                    rest.push(left);
+                let of_resource = matches!(&**left, Expr::Var(Var::Resource));
+                match op {
+                    BinaryOp::HasTag | BinaryOp::GetTag if of_resource => {}
+                    BinaryOp::In if of_resource && names_only(right, &["Target", "Label"]) => {}
+                    BinaryOp::In if of_resource && names_only(right, &["Target", "Label", "Schema"]) => {
+                        see(Seen::Schema);
+                    }
+                    _ => rest.push(left),
                 }
                 rest.push(right);
             }
@@ -227,13 +285,11 @@ fn same_for_target(attribute: &str) -> bool {
     matches!(attribute, "target" | "kind" | "role" | "database")
 }
 
-/// Whether an expression names targets or labels, and nothing below them.
-fn names_targets(expression: &Expr) -> bool {
+/// Whether an expression names entities of these types, and no others.
+fn names_only(expression: &Expr, types: &[&str]) -> bool {
     match expression {
-        Expr::Literal(Literal::EntityUID(entity)) => {
-            matches!(entity.ty.to_string().as_str(), "Target" | "Label")
-        }
-        Expr::Set(elements) => elements.iter().all(|element| names_targets(element)),
+        Expr::Literal(Literal::EntityUID(entity)) => types.contains(&entity.ty.to_string().as_str()),
+        Expr::Set(elements) => elements.iter().all(|element| names_only(element, types)),
         _ => false,
     }
 }

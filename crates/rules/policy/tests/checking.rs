@@ -25,6 +25,9 @@ fn each_mistake_has_its_sentence() {
         "@limit_rows(\"many\") permit (principal, action, resource);",
         "@colour(\"red\") permit (principal, action, resource);",
         "@review(\"dba\") forbid (principal, action == Action::\"connect\", resource);",
+        "@sessions(\"5\") permit (principal, action in [Action::\"read\", Action::\"write\"], resource);",
+        "@sessions(\"5\") permit (principal, action, resource in Schema::\"orders.public\");",
+        "@sessions(\"5\") permit (principal, action in Action::\"command\", resource is Target);",
     ] {
         let error = Policy::parse(source).unwrap_err();
         said.push_str(&format!("{source}\n"));

@@ -418,6 +418,160 @@ fn a_table_without_its_schema_may_be_any() {
 }
 
 #[test]
+fn a_whole_schema_is_all_that_it_holds() {
+    let world = World::default();
+    let commands = [
+        facts("DROP SCHEMA", Class::Define, &["!public"]),
+        facts("GRANT", Class::Administer, &["!public.*"]),
+        facts("DROP SCHEMA", Class::Define, &["!app"]),
+    ];
+    for (forbid, public, app) in [
+        (r#"forbid (principal, action, resource == Object::"orders.public.salaries");"#, "forbid", "permit"),
+        (r#"forbid (principal, action, resource in Object::"orders.public.salaries");"#, "forbid", "permit"),
+        (r#"forbid (principal, action, resource in Schema::"orders.public");"#, "forbid", "permit"),
+        (r#"forbid (principal, action, resource == Object::"orders.public");"#, "forbid", "permit"),
+        (r#"forbid (principal, action, resource == Function::"orders.public.f");"#, "forbid", "permit"),
+        (r#"forbid (principal, action, resource == Function::"orders.lo_unlink");"#, "permit", "permit"),
+        (r#"forbid (principal, action, resource in Target::"orders");"#, "forbid", "forbid"),
+        (r#"forbid (principal, action, resource in Target::"billing");"#, "permit", "permit"),
+        (r#"forbid (principal, action, resource is Object);"#, "forbid", "forbid"),
+        (r#"forbid (principal, action, resource is Function);"#, "permit", "permit"),
+        // Another database's, another target's, and another schema's with a dot in its name.
+        (
+            r#"forbid (principal, action, resource == Object::"orders/x.public.salaries");"#,
+            "permit",
+            "permit",
+        ),
+        (r#"forbid (principal, action, resource == Object::"billing.public.salaries");"#, "permit", "permit"),
+        (
+            r#"forbid (principal, action, resource == Object::"orders.\"public.x\".salaries");"#,
+            "permit",
+            "permit",
+        ),
+        // A condition may hold of an object that is in it, unless it is the same for all of a schema.
+        (r#"forbid (principal, action, resource) when { resource.name like "*.sal*" };"#, "forbid", "forbid"),
+        (
+            r#"forbid (principal, action, resource) when { resource in Schema::"orders.public" };"#,
+            "forbid",
+            "permit",
+        ),
+        (
+            r#"forbid (principal, action, resource == Object::"orders.public.salaries")
+               unless { resource in [Schema::"orders.app", Schema::"orders.public"] };"#,
+            "permit",
+            "permit",
+        ),
+        // It is asked as what it does: it reads nothing.
+        (
+            r#"forbid (principal, action == Action::"read", resource == Object::"orders.public.salaries");"#,
+            "permit",
+            "permit",
+        ),
+        (
+            r#"@review("dba") forbid (principal, action, resource == Object::"orders.public.salaries");"#,
+            "review by dba",
+            "permit",
+        ),
+    ] {
+        let policy = format!("permit (principal, action, resource); {forbid}");
+        assert_eq!(says(&policy, &world, &commands), [public, public, app], "{forbid}");
+    }
+    let policy = r#"permit (principal, action, resource);
+        @id("no-salaries") forbid (principal, action, resource == Object::"orders.public.salaries");"#;
+    let ruling = world.decide(&parse(policy), &commands[0]);
+    assert_eq!(ruling.words.reason, "policy `no-salaries` forbids define on everything in orders.public");
+    // The same name as that of an object, in one command.
+    let moved = facts("ALTER EXTENSION", Class::Define, &["!public", "!public.*"]);
+    assert_eq!(says(policy, &world, &[moved]), ["forbid"]);
+    let archive = World { database: Some("archive".to_owned()), other_database: true, ..World::default() };
+    assert_eq!(says(policy, &archive, &commands[..1]), ["permit"]);
+}
+
+#[test]
+fn a_whole_schema_needs_a_permit_for_all_that_it_holds() {
+    let dropped = [
+        facts("DROP SCHEMA", Class::Define, &["!app"]),
+        facts("DROP SCHEMA", Class::Define, &["!public"]),
+        facts("CREATE PUBLICATION", Class::Administer, &["app.*"]),
+    ];
+    for (permit, expected) in [
+        (
+            r#"permit (principal, action, resource in Schema::"orders.app");
+               permit (principal, action == Action::"administer", resource == Target::"orders");"#,
+            ["permit", "forbid", "permit"],
+        ),
+        (
+            r#"permit (principal, action == Action::"define", resource) when { resource in Schema::"orders.app" };"#,
+            ["permit", "forbid", "forbid"],
+        ),
+        (
+            r#"permit (principal, action, resource == Object::"orders.app.carts");"#,
+            ["forbid", "forbid", "forbid"],
+        ),
+        (
+            r#"permit (principal, action == Action::"define", resource) when { resource.name like "app*" };"#,
+            ["forbid", "forbid", "forbid"],
+        ),
+        (
+            r#"permit (principal, action == Action::"define", resource is Object);"#,
+            ["permit", "permit", "forbid"],
+        ),
+    ] {
+        assert_eq!(says(permit, &World::default(), &dropped), expected, "{permit}");
+    }
+}
+
+#[test]
+fn what_only_the_server_can_tell_is_any_object() {
+    let commands = [
+        facts("DROP OWNED", Class::Administer, &["!*"]),
+        facts("DROP DATABASE", Class::Administer, &["!*", "!orders"]),
+        facts("CREATE PUBLICATION", Class::Administer, &["*", "!p"]),
+    ];
+    let world = World::default();
+    for (policy, expected) in [
+        (r#"forbid (principal, action, resource == Object::"orders.public.salaries");"#, "forbid"),
+        (r#"forbid (principal, action, resource in Schema::"orders.public");"#, "forbid"),
+        (r#"forbid (principal, action, resource == Object::"billing.public.salaries");"#, "permit"),
+    ] {
+        let policy = format!("permit (principal, action, resource); {policy}");
+        assert_eq!(says(&policy, &world, &commands), [expected; 3], "{policy}");
+    }
+    let administers = r#"permit (principal, action == Action::"administer", resource);"#;
+    assert_eq!(says(administers, &world, &commands), ["forbid"; 3]);
+    // A path of another protocol is a path.
+    let ssh = World { kind: TargetKind::Ssh, ..World::default() };
+    let path = r#"permit (principal, action, resource == Object::"orders.*");"#;
+    assert_eq!(says(path, &ssh, &[facts("cat", Class::Read, &["*"])]), ["permit"]);
+}
+
+#[test]
+fn sessions_are_counted_by_every_permit_that_who_enters_may_come_to_use() {
+    let world = World::default();
+    for (permit, counted) in [
+        ("permit (principal, action, resource);", Some(3)),
+        (r#"permit (principal, action, resource) when { context.class == "read" };"#, Some(3)),
+        (r#"permit (principal, action, resource) unless { action == Action::"connect" };"#, Some(3)),
+        (r#"permit (principal, action, resource) when { context.in_transaction };"#, Some(3)),
+        (r#"permit (principal, action, resource) when { resource.name like "public.*" };"#, Some(3)),
+        (
+            r#"permit (principal, action in [Action::"connect", Action::"read"], resource in Target::"orders");"#,
+            Some(3),
+        ),
+        (r#"permit (principal, action, resource in Label::"env=prod");"#, Some(3)),
+        (r#"permit (principal, action == Action::"connect", resource is Target);"#, Some(3)),
+        // Others, elsewhere, and at other times.
+        ("permit (principal is Person, action, resource);", None),
+        (r#"permit (principal, action, resource in Target::"billing");"#, None),
+        (r#"permit (principal, action, resource) when { context.hour >= 18 };"#, None),
+    ] {
+        let policy = format!("permit (principal, action, resource); @sessions(\"3\") {permit}");
+        let ruling = parse(&policy).connect(&world.scene());
+        assert_eq!((word(&ruling).as_str(), ruling.budget.sessions), ("permit", counted), "{permit}");
+    }
+}
+
+#[test]
 fn another_database_has_other_objects() {
     let policy = r#"permit (principal, action, resource == Object::"orders/archive.public.carts");"#;
     let archive = World { database: Some("archive".to_owned()), other_database: true, ..World::default() };

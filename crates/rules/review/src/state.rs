@@ -240,15 +240,25 @@ impl Review {
         Ok(self.settle(now, pace))
     }
 
-    /// The policy asks for something else than before, since it was changed: votes given keep counting.
-    pub fn require(&mut self, requirement: &Requirement, now: Timestamp, pace: Pace) -> Step {
-        if !matches!(self.state, State::Pending) {
-            return Step::Counted;
+    /// The policy asks for something else than before, since it was changed: votes given keep counting. If they are enough
+    /// now, that is to be recorded before it is [granted](Self::grant).
+    pub fn require(&mut self, requirement: &Requirement) {
+        if matches!(self.state, State::Pending) {
+            self.groups.clone_from(&requirement.groups);
+            self.approvals = requirement.approvals.max(1);
+            self.note_required = requirement.note_required;
         }
-        self.groups.clone_from(&requirement.groups);
-        self.approvals = requirement.approvals.max(1);
-        self.note_required = requirement.note_required;
-        self.settle(now, pace)
+    }
+
+    /// Whether it waits for votes at `now` that it does not need any more.
+    #[must_use]
+    pub fn is_met(&self, now: Timestamp) -> bool {
+        matches!(self.state, State::Pending) && now < self.open_until && self.missing().is_empty()
+    }
+
+    /// The votes given are enough since the policy was changed. Returns whether that changed anything.
+    pub fn grant(&mut self, now: Timestamp, pace: Pace) -> bool {
+        self.is_met(now) && self.settle(now, pace) == Step::Granted
     }
 
     fn settle(&mut self, now: Timestamp, pace: Pace) -> Step {

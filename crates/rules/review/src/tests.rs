@@ -150,7 +150,13 @@ fn a_changed_policy_keeps_the_votes_that_fit_it() {
     cast(&mut review, &person("bob"), &["dba", "security"], yes()).unwrap();
     let security =
         Requirement { groups: vec![name("security")], approvals: 1, note_required: false, hold_for: None };
-    assert_eq!(review.require(&security, NOW, Pace::default()), Step::Granted);
+    assert!(!review.is_met(NOW) && !review.grant(NOW, Pace::default()));
+    review.require(&security);
+    // It is granted once that is said, and not before.
+    assert!(review.is_met(NOW) && review.state == State::Pending);
+    assert!(!review.clone().grant(review.open_until, Pace::default()));
+    assert!(review.grant(NOW, Pace::default()) && matches!(review.state, State::Granted { .. }));
+    assert!(!review.is_met(NOW) && !review.grant(NOW, Pace::default()));
 }
 
 #[test]

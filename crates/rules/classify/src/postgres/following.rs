@@ -197,6 +197,11 @@ impl Following {
         if role != self.role.now {
             self.role.change(role, false);
         }
+        if !self.open {
+            // No transaction is under way that could take it back.
+            self.path.changed = None;
+            self.role.changed = None;
+        }
         self.share();
     }
 
@@ -234,7 +239,9 @@ impl Following {
         for change in &facts.settings {
             self.change(&facts.verb, change);
         }
-        if matches!(facts.class, Class::Execute | Class::Unknown) {
+        // A setting is another now, and which one only the server knows.
+        let any = facts.settings.iter().any(|change| change.name == "*" && change.value.is_some());
+        if any || matches!(facts.class, Class::Execute | Class::Unknown) {
             self.code_ran();
         }
         match facts.transaction {
@@ -476,6 +483,43 @@ mod tests {
         });
         following.ready(Idle);
         assert!(following.settings().search_path.catalog_first());
+    }
+
+    #[test]
+    fn what_the_server_has_said_stays_when_a_later_command_fails() {
+        let mut following = after(&[("SELECT somebodys()", Idle)]);
+        following.told(Some("evil, pg_catalog"), Some("a"));
+        assert!(following.is_settled());
+        following.failed();
+        following.ready(Idle);
+        assert!(!following.settings().search_path.catalog_first());
+        assert_eq!(following.role(), Some("a"));
+    }
+
+    #[test]
+    fn a_change_of_a_setting_that_only_the_server_knows_is_in_doubt() {
+        for any in [
+            "UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'",
+            "WITH x AS (SELECT 1) UPDATE pg_catalog.pg_settings AS s SET setting = 'a'",
+            "EXPLAIN ANALYZE UPDATE pg_settings SET setting = 'a' WHERE name = 'role'",
+            "PREPARE p AS UPDATE pg_settings SET setting = 'a'; EXECUTE p",
+            "SELECT set_config(name, 'evil', false) FROM t",
+        ] {
+            let mut following = after(&[(any, Idle)]);
+            assert!(following.in_doubt() && !following.settings().search_path.catalog_first(), "{any}");
+            assert_eq!(following.role(), Some(UNKNOWN_VALUE), "{any}");
+            following.told(Some("public"), Some("none"));
+            assert!(!following.in_doubt() && following.settings().search_path.catalog_first(), "{any}");
+        }
+        for none in [
+            "UPDATE public.pg_settings SET setting = 'a'",
+            "EXPLAIN UPDATE pg_settings SET setting = 'a'",
+            "SELECT * FROM pg_settings",
+            "SET application_name = 'x'",
+            "RESET ALL",
+        ] {
+            assert!(!after(&[(none, Idle)]).in_doubt(), "{none}");
+        }
     }
 
     #[test]

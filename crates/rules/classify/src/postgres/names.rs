@@ -48,6 +48,16 @@ impl Path {
         }
     }
 
+    /// All that the schema holds in which new objects come to lie: which of the path it is, only the server knows.
+    pub(super) fn current(&self, mut each: impl FnMut(String)) {
+        if self.schemas.is_empty() {
+            each(EVERYTHING.to_owned());
+        }
+        for schema in &self.schemas {
+            each(everything_in(schema));
+        }
+    }
+
     /// The full names that an object which lives in a schema may have, from the parts that the text gives. A database
     /// before the schema is dropped: it can only be the session's own.
     pub(super) fn objects(&self, parts: &[&str], mut each: impl FnMut(String)) {
@@ -61,6 +71,14 @@ impl Path {
             parts => each(joined(parts)),
         }
     }
+}
+
+/// In an object's place: any of the database.
+pub(super) const EVERYTHING: &str = "*";
+
+/// In an object's place: all that a schema holds.
+pub(super) fn everything_in(schema: &str) -> String {
+    joined(&[schema, EVERYTHING])
 }
 
 /// Parts with dots between them. A part that holds a dot or a double quote is itself double-quoted, so that

@@ -188,7 +188,8 @@ fn parse(text: &str, settings: &Settings, prepared: Prepared<'_>) -> Result<Verd
         named.extend(prepares.iter().map(|named| (false, named.clone())));
         named.extend(declares.iter().map(|named| (true, named.clone())));
         let copy = super::statement::copy(raw.stmt());
-        statements.push(Statement { span, facts, copy, prepares, declares, by_name });
+        let frees = super::statement::frees(raw.stmt());
+        statements.push(Statement { span, facts, copy, prepares, declares, frees, by_name });
     }
     template &= statements.len() == 1;
     let parsed = if statements.is_empty() { Parsed::Empty } else { Parsed::Statements(statements) };

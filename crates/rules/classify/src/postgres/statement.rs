@@ -10,7 +10,7 @@ use vocabulary::{Class, Effect, SettingChange, TransactionControl, Usage};
 
 use super::children::push_children;
 use super::walk::{Walk, constant};
-use super::{CopyDirection, Name};
+use super::{CopyDirection, Freed, Name};
 
 /// What a statement does to its transaction.
 pub(super) fn transaction(statement: Node<'_>) -> Option<TransactionControl> {
@@ -50,6 +50,18 @@ pub(super) fn copy(statement: Node<'_>) -> Option<CopyDirection> {
 pub(super) fn prepares<'a>(statement: Node<'a>) -> Option<&'a str> {
     match statement {
         Node::PrepareStmt(prepare) => prepare.name(),
+        _ => None,
+    }
+}
+
+/// Which prepared statements lose their names.
+pub(super) fn frees(statement: Node<'_>) -> Option<Freed> {
+    match statement {
+        Node::DeallocateStmt(statement) if statement.isall => Some(Freed::All),
+        Node::DeallocateStmt(statement) => statement.name().map(|name| Freed::One(name.to_owned())),
+        Node::DiscardStmt(discard) => {
+            (discard.target == pg_raw_parse::raw::DiscardMode::DISCARD_ALL).then_some(Freed::All)
+        }
         _ => None,
     }
 }
@@ -106,6 +118,7 @@ impl<'a> Walk<'a, '_> {
             Node::UpdateStmt(update) => {
                 self.has_where(update.where_clause());
                 self.changes(node, update.relation(), update.with_clause(), scope);
+                self.changes_settings(update.relation());
                 "UPDATE"
             }
             Node::DeleteStmt(delete) => {
@@ -288,6 +301,19 @@ impl<'a> Walk<'a, '_> {
             self.relation(relation, Usage::Write);
         }
         self.push_rest(node, scope, &[relation]);
+    }
+
+    /// Notes what an UPDATE of `pg_settings` does: a rule of the catalog makes a `set_config` of each of its rows. Which
+    /// settings these are, only the server knows. No other statement sets that rule off.
+    fn changes_settings(&mut self, relation: Option<&nodes::RangeVar>) {
+        let catalogs = relation.is_some_and(|relation| {
+            relation.relname() == Some("pg_settings")
+                && matches!(relation.schemaname(), None | Some("pg_catalog"))
+        });
+        if catalogs {
+            let value = Some(super::UNKNOWN_VALUE.to_owned());
+            self.setting(SettingChange { name: "*".to_owned(), value, local: false });
+        }
     }
 
     /// Notes whether an UPDATE or DELETE says which rows it means: `WHERE true` says no more than no WHERE.

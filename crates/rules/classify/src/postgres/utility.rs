@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-use pg_raw_parse::raw::{AlterTableType, GrantTargetType, ObjectType, ReindexObjectType, RoleStmtType};
+use pg_raw_parse::raw::{
+    AlterTableType, GrantTargetType, ObjectType, PublicationObjSpecType, ReindexObjectType, RoleStmtType,
+};
 use pg_raw_parse::{Node, nodes};
 use vocabulary::{Class, ObjectUse, Usage};
 
-use super::names::joined;
+use super::names::{EVERYTHING, everything_in, joined};
 use super::walk::{Walk, strings};
 
 type Verb = Cow<'static, str>;
@@ -44,6 +46,13 @@ impl<'a> Walk<'a, '_> {
     fn defines_name(&mut self, name: Option<&str>) {
         if let Some(name) = name {
             self.object(joined(&[name]), Usage::Define);
+        }
+    }
+
+    /// Does something to all that a schema holds.
+    fn uses_schema(&mut self, schema: Option<&str>, usage: Usage) {
+        if let Some(schema) = schema {
+            self.object(everything_in(schema), usage);
         }
     }
 
@@ -107,26 +116,16 @@ impl<'a> Walk<'a, '_> {
                 format!("ALTER {}", kind(alter.objtype)).into()
             }
             Node::CreateSchemaStmt(create) => {
-                self.defines_name(create.schemaname());
+                // Without a name of its own it has its owner's.
+                let owner = create.authrole().and_then(nodes::RoleSpec::rolename);
+                self.defines_name(create.schemaname().or(owner));
                 self.push_rest(node, scope, &[]);
                 "CREATE SCHEMA".into()
             }
             Node::AlterTableStmt(alter) => self.alter_table(alter, scope),
             Node::DropStmt(drop) => self.drop_objects(drop),
-            Node::RenameStmt(rename) if !is_administrative(rename.rename_type) => {
-                self.defines(rename.relation());
-                if rename.relation().is_none() {
-                    self.target_object(rename.rename_type, rename.object());
-                }
-                format!("ALTER {}", kind(rename.rename_type)).into()
-            }
-            Node::AlterObjectSchemaStmt(alter) => {
-                self.defines(alter.relation());
-                if alter.relation().is_none() {
-                    self.target_object(alter.object_type, alter.object());
-                }
-                format!("ALTER {}", kind(alter.object_type)).into()
-            }
+            Node::RenameStmt(rename) if !is_administrative(rename.rename_type) => self.renames(rename),
+            Node::AlterObjectSchemaStmt(alter) => self.moves(alter),
             Node::AlterObjectDependsStmt(alter) => {
                 self.defines(alter.relation());
                 format!("ALTER {}", kind(alter.object_type)).into()
@@ -212,6 +211,41 @@ impl<'a> Walk<'a, '_> {
         }
         self.push_rest(Node::AlterTableStmt(alter), scope, &[alter.relation()]);
         format!("ALTER {}", kind(alter.objtype)).into()
+    }
+
+    /// The grammar gives a table, or another object, or only the name of what lives in no schema.
+    fn renames(&mut self, rename: &'a nodes::RenameStmt) -> Verb {
+        match (rename.relation(), rename.object()) {
+            (Some(relation), _) => self.defines(Some(relation)),
+            (None, Node::None) => self.defines_name(rename.subname()),
+            (None, object) => self.target_object(rename.rename_type, object),
+        }
+        if rename.rename_type == ObjectType::OBJECT_DATABASE {
+            // All that it holds is called otherwise from now on.
+            self.object(EVERYTHING.to_owned(), Usage::Define);
+        }
+        format!("ALTER {}", kind(rename.rename_type)).into()
+    }
+
+    /// ALTER … SET SCHEMA: what is moved, and what there is then where it comes to lie.
+    fn moves(&mut self, alter: &'a nodes::AlterObjectSchemaStmt) -> Verb {
+        self.defines(alter.relation());
+        if alter.relation().is_none() {
+            self.target_object(alter.object_type, alter.object());
+        }
+        let parts = match alter.object() {
+            Node::NodeList(parts) => strings(parts),
+            Node::ObjectWithArgs(object) => strings(object.objname()),
+            Node::TypeName(name) => of(name.names()),
+            _ => Vec::new(),
+        };
+        let name = alter.relation().and_then(nodes::RangeVar::relname).or(parts.last().copied());
+        match (alter.newschema(), name) {
+            (Some(schema), Some(name)) => self.defines_parts(&[schema, name]),
+            // An extension, with all that it has made.
+            (schema, _) => self.uses_schema(schema, Usage::Define),
+        }
+        format!("ALTER {}", kind(alter.object_type)).into()
     }
 
     fn drop_objects(&mut self, drop: &'a nodes::DropStmt) -> Verb {
@@ -305,7 +339,11 @@ impl<'a> Walk<'a, '_> {
                     reindex.kind,
                     ReindexObjectType::REINDEX_OBJECT_SYSTEM | ReindexObjectType::REINDEX_OBJECT_DATABASE
                 );
-                self.defines_name(reindex.name());
+                if reindex.kind == ReindexObjectType::REINDEX_OBJECT_SCHEMA {
+                    self.uses_schema(reindex.name(), Usage::Define);
+                } else {
+                    self.defines_name(reindex.name());
+                }
                 (if whole { Class::Administer } else { Class::Define }, "REINDEX")
             }
             _ => return None,
@@ -329,7 +367,10 @@ impl<'a> Walk<'a, '_> {
                     "REVOKE ROLE".into()
                 }
             }
-            Node::AlterDefaultPrivilegesStmt(_) => "ALTER DEFAULT PRIVILEGES".into(),
+            Node::AlterDefaultPrivilegesStmt(alter) => {
+                self.default_privileges(alter);
+                "ALTER DEFAULT PRIVILEGES".into()
+            }
             Node::CreateRoleStmt(create) => {
                 self.defines_name(create.role());
                 match create.stmt_type {
@@ -371,23 +412,29 @@ impl<'a> Walk<'a, '_> {
                 }
                 format!("ALTER {}", kind(alter.object_type)).into()
             }
-            Node::RenameStmt(rename) => {
-                self.defines_name(rename.subname());
-                format!("ALTER {}", kind(rename.rename_type)).into()
-            }
+            Node::RenameStmt(rename) => self.renames(rename),
             Node::SecLabelStmt(label) => {
                 self.target_object(label.objtype, label.object());
                 "SECURITY LABEL".into()
             }
-            Node::ReassignOwnedStmt(_) => "REASSIGN OWNED".into(),
-            Node::DropOwnedStmt(_) => "DROP OWNED".into(),
+            // What somebody owns, only the server knows.
+            Node::ReassignOwnedStmt(_) => {
+                self.object(EVERYTHING.to_owned(), Usage::Define);
+                "REASSIGN OWNED".into()
+            }
+            Node::DropOwnedStmt(_) => {
+                self.object(EVERYTHING.to_owned(), Usage::Define);
+                "DROP OWNED".into()
+            }
             Node::CreatePublicationStmt(create) => {
                 self.defines_name(create.pubname());
+                self.publishes(create.pubobjects(), create.for_all_tables);
                 self.later(node, scope, &[]);
                 "CREATE PUBLICATION".into()
             }
             Node::AlterPublicationStmt(alter) => {
                 self.defines_name(alter.pubname());
+                self.publishes(alter.pubobjects(), alter.for_all_tables);
                 self.later(node, scope, &[]);
                 "ALTER PUBLICATION".into()
             }
@@ -398,6 +445,10 @@ impl<'a> Walk<'a, '_> {
 
     /// Databases, extensions, foreign servers and the server itself.
     fn of_server(&mut self, node: Node<'a>) -> Option<Verb> {
+        if matches!(node, Node::CreatedbStmt(_) | Node::DropdbStmt(_)) {
+            // All that a database holds is copied, or gone.
+            self.object(EVERYTHING.to_owned(), Usage::Define);
+        }
         // The third says whether it stands after a rollback: it can't run in a transaction, or has done more.
         let (name, verb, lasting) = match node {
             Node::AlterSystemStmt(_) => (None, "ALTER SYSTEM", true),
@@ -444,14 +495,69 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn granted(&mut self, grant: &'a nodes::GrantStmt) {
-        let relations = grant.targtype == GrantTargetType::ACL_TARGET_OBJECT
-            && matches!(grant.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_SEQUENCE);
-        if relations {
+        let named = grant.targtype == GrantTargetType::ACL_TARGET_OBJECT;
+        let all_of_schemas = grant.targtype == GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA;
+        if named && matches!(grant.objtype, ObjectType::OBJECT_TABLE | ObjectType::OBJECT_SEQUENCE) {
             for relation in grant.objects() {
                 self.relation(relation, Usage::Define);
             }
+        } else if all_of_schemas || (named && grant.objtype == ObjectType::OBJECT_SCHEMA) {
+            // Who may enter a schema is a question of all that it holds, too.
+            for schema in plain_names(grant) {
+                self.uses_schema(Some(&schema), Usage::Define);
+            }
         }
     }
+
+    /// What somebody will get of every object that is yet to come: in these schemas, or in any.
+    fn default_privileges(&mut self, alter: &'a nodes::AlterDefaultPrivilegesStmt) {
+        let mut everywhere = true;
+        for option in alter.options() {
+            if let (Some("schemas"), Node::NodeList(schemas)) = (option.defname(), option.arg()) {
+                everywhere = false;
+                for schema in strings(schemas) {
+                    self.uses_schema(Some(schema), Usage::Define);
+                }
+            }
+        }
+        if everywhere {
+            self.object(EVERYTHING.to_owned(), Usage::Define);
+        }
+    }
+
+    /// What a publication hands out of whole schemas, or of all of them. Single tables the walk finds.
+    fn publishes(&mut self, objects: &'a pg_raw_parse::list::NodeList, all: bool) {
+        if all {
+            self.object(EVERYTHING.to_owned(), Usage::Read);
+        }
+        for object in objects {
+            let Node::PublicationObjSpec(object) = object else { continue };
+            match object.pubobjtype {
+                PublicationObjSpecType::PUBLICATIONOBJ_TABLES_IN_SCHEMA => {
+                    self.uses_schema(object.name(), Usage::Read);
+                }
+                PublicationObjSpecType::PUBLICATIONOBJ_TABLES_IN_CUR_SCHEMA => {
+                    let found = &mut self.found.objects;
+                    self.env.path.current(|name| found.push(ObjectUse { name, usage: Usage::Read }));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The objects of a GRANT that has plain names. The list is typed as one of tables, so that it has to be copied to be looked
+/// at as what it is.
+fn plain_names(grant: &nodes::GrantStmt) -> Vec<String> {
+    let mut names = Vec::new();
+    drop(pg_raw_parse::make::owned(|memory| {
+        let copied = memory.make_unique(grant.objects()).uncast();
+        if let Node::NodeList(list) = copied.as_ref() {
+            names.extend(strings(list).into_iter().map(str::to_owned));
+        }
+        memory.empty()
+    }));
+    names
 }
 
 fn of(names: &pg_raw_parse::list::CastNodeList<nodes::String>) -> Vec<&str> {
