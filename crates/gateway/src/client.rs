@@ -8,6 +8,7 @@ pub(crate) mod tls;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::filters::CUT_HEADER;
 use api::problem::Problem;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -141,6 +142,15 @@ impl Client {
         matches!(self.place, Place::Socket(_))
     }
 
+    /// The host that the environment named; `None` for the gateway of a data directory.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match &self.place {
+            Place::Socket(_) => None,
+            Place::Web { host, .. } => Some(host),
+        }
+    }
+
     /// Asks for something.
     ///
     /// # Errors
@@ -188,7 +198,8 @@ impl Client {
     /// [`ClientError`]
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         let response = self.request(Method::GET, path, Bytes::new()).await?;
-        Ok(Lines { body: response.into_body(), rest: Vec::new(), ended: false })
+        let cut = response.headers().get(CUT_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Lines { body: response.into_body(), rest: Vec::new(), searched: 0, ended: false, cut })
     }
 
     /// Asks for bytes, however many.
@@ -280,7 +291,7 @@ impl Client {
 }
 
 /// `host:port`, as a URL has it.
-fn authority(host: &str, port: u16) -> String {
+pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -288,25 +299,37 @@ fn authority(host: &str, port: u16) -> String {
 pub struct Lines {
     body: Incoming,
     rest: Vec<u8>,
+    /// Bytes at the beginning of `rest` that have been searched for the end of a line: a long one comes in many pieces.
+    searched: usize,
     ended: bool,
+    cut: Option<String>,
 }
 
 impl Lines {
+    /// What the gateway says if these are not all, and how to see the rest.
+    #[must_use]
+    pub fn cut(&self) -> Option<&str> {
+        self.cut.as_deref()
+    }
+
     /// The next line that is not empty, or `None` at the end.
     ///
     /// # Errors
     /// [`ClientError`] if the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = self.rest.drain(..=end).collect();
+            if let Some(end) = self.rest.iter().skip(self.searched).position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=self.searched + end).collect();
+                self.searched = 0;
                 line.pop();
                 if line.is_empty() {
                     continue;
                 }
                 return Ok(Some(line));
             }
+            self.searched = self.rest.len();
             if self.ended {
+                self.searched = 0;
                 let line = std::mem::take(&mut self.rest);
                 return Ok((!line.is_empty()).then_some(line));
             }

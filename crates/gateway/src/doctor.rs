@@ -71,7 +71,10 @@ pub async fn run(shared: &Shared, client: &Client, data: &Path, options: &Doctor
     match client.get::<Health>("/v1/status").await {
         Ok(health) => {
             findings.extend(checks::gateway(&health));
-            findings.extend(checks::listeners(&health.addresses).await);
+            if client.is_local() {
+                findings.extend(checks::open_files(health.pid));
+            }
+            findings.extend(checks::listeners(&health.addresses, client.host()).await);
             findings.extend(targets(client).await?);
         }
         Err(error) => {

@@ -17,6 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use identity::token::{Token, TokenDigest};
 use identity::{Login, Principal, REFUSED, Rejected, Role};
+use session::Door;
 use vocabulary::{ClientInfo, CredentialId, Name, PrincipalId, PrincipalKind, ProvenBy, Timestamp, Who};
 
 use crate::control::Control;
@@ -168,13 +169,6 @@ impl Caller {
     /// Whoever shows this token.
     pub(crate) fn by_token(control: &Control, presented: &[u8], client: ClientInfo) -> Result<Self, Problem> {
         let door = control.gatehouse.door(&control.web_listener, client.clone());
-        door.may_try("").map_err(|rejected| {
-            Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                rejected.to_string(),
-                "wait, then send the right token",
-            )
-        })?;
         let snapshot = control.gatehouse.snapshot();
         let principal = holder(snapshot.principals.values().map(AsRef::as_ref), presented);
         let proof = principal.ok_or(Rejected::WrongSecret).and_then(|found| {
@@ -196,8 +190,7 @@ impl Caller {
             }
             Err(rejected) => {
                 let claimed = principal.map_or("", |found| found.name.as_str());
-                door.failed(claimed, &rejected).map_err(Problem::unrecorded)?;
-                Err(unauthorized(REFUSED, "check the token; `trailgate person rotate NAME` mints a new one"))
+                Err(turned_away(&door, claimed, &rejected))
             }
         }
     }
@@ -237,6 +230,20 @@ pub(crate) fn web_client(address: SocketAddr, tls: bool, application: Option<Str
         task: None,
         tls: tls.then(|| "TLS".to_owned()),
         ..ClientInfo::default()
+    }
+}
+
+/// What is said to a bad token. Only those wait: nobody guesses a good one, and whoever has it is not locked out by others
+/// behind the same address. For the same reason the address alone is counted against, not the name.
+fn turned_away(door: &Door, claimed: &str, rejected: &Rejected) -> Problem {
+    // Before it is recorded, so that a flood does not fill the trail.
+    if let Err(throttled) = door.may_try("") {
+        let advice = "wait, then send the right token";
+        return Problem::new(StatusCode::TOO_MANY_REQUESTS, throttled.to_string(), advice);
+    }
+    match door.failed_as(claimed, "", rejected) {
+        Ok(()) => unauthorized(REFUSED, "check the token; `trailgate person rotate NAME` mints a new one"),
+        Err(error) => Problem::unrecorded(error),
     }
 }
 

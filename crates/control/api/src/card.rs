@@ -56,11 +56,12 @@ impl ConnectCard {
         let ca_file = addresses.ca_file.clone().filter(|_| addresses.postgres_tls);
         let ssl = Ssl { offered: addresses.postgres_tls, ca_file: ca_file.as_deref() };
         let url_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let keywords = ssl.keywords();
         let dsn = format!(
             "postgresql://{principal}:{TOKEN}@{url_host}:{port}/{target}{}",
-            ssl.as_query(libpq_value)
+            as_query(&keywords, libpq_value)
         );
-        let keywords = ssl.keywords();
+        let note = ssl.note();
         let conninfo: String =
             keywords.iter().map(|(key, value)| format!(" {key}={}", quoted(value))).collect();
         let lines: String = keywords.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
@@ -79,7 +80,7 @@ impl ConnectCard {
                 "psql",
                 "psql",
                 format!(
-                    "PGPASSWORD={TOKEN} psql {}",
+                    "{note}PGPASSWORD={TOKEN} psql {}",
                     shell(&format!("host={host} port={port} user={principal} dbname={target}{conninfo}"))
                 ),
             ),
@@ -91,13 +92,15 @@ impl ConnectCard {
             snippet(
                 "pg_service",
                 "~/.pg_service.conf, then: psql service=NAME",
-                format!("[{target}]\nhost={host}\nport={port}\ndbname={target}\nuser={principal}\n{lines}"),
+                format!(
+                    "{note}[{target}]\nhost={host}\nport={port}\ndbname={target}\nuser={principal}\n{lines}"
+                ),
             ),
             snippet(
                 "environment",
                 "environment",
                 format!(
-                    "export PGHOST={host}\nexport PGPORT={port}\nexport PGUSER={principal}\nexport PGPASSWORD={TOKEN}\n\
+                    "{note}export PGHOST={host}\nexport PGPORT={port}\nexport PGUSER={principal}\nexport PGPASSWORD={TOKEN}\n\
                      export PGDATABASE={target}\n{exports}"
                 ),
             ),
@@ -112,7 +115,7 @@ impl ConnectCard {
                 "JDBC",
                 format!(
                     "jdbc:postgresql://{url_host}:{port}/{target}?user={principal}&password={TOKEN}{}",
-                    ssl.as_query(libpq_value).replacen('?', "&", 1)
+                    as_query(&ssl.jdbc(), libpq_value).replacen('?', "&", 1)
                 ),
             ),
         ];
@@ -208,11 +211,33 @@ impl Ssl<'_> {
         }
     }
 
-    fn as_query(&self, encode: impl Fn(&str) -> String) -> String {
-        let pairs: Vec<String> =
-            self.keywords().iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
-        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+    /// The same for JDBC. Its driver takes `sslrootcert` for a file's name, whatever it says; Java's own authorities are
+    /// behind another factory.
+    fn jdbc(&self) -> Vec<(&'static str, String)> {
+        let mut keywords = self.keywords();
+        if self.ca_file.is_none() {
+            for keyword in &mut keywords {
+                if keyword.0 == "sslrootcert" {
+                    *keyword = ("sslfactory", "org.postgresql.ssl.DefaultJavaSSLFactory".to_owned());
+                }
+            }
+        }
+        keywords
     }
+
+    /// A comment line where libpq's version matters: before 16, it takes `system` for a file's name.
+    const fn note(&self) -> &'static str {
+        if self.offered && self.ca_file.is_none() {
+            "# libpq 16 or newer; older: sslrootcert=/etc/ssl/certs/ca-certificates.crt\n"
+        } else {
+            ""
+        }
+    }
+}
+
+fn as_query(keywords: &[(&str, String)], encode: impl Fn(&str) -> String) -> String {
+    let pairs: Vec<String> = keywords.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
 /// A value in the query of a connection URL: `/` stays readable.
@@ -281,6 +306,16 @@ mod tests {
             postgres: Some("[::]:15432".into()),
             postgres_tls: true,
             ca_file: Some("/var/lib/trail gate/tls/ca.pem".into()),
+            ..Addresses::default()
+        }));
+    }
+
+    #[test]
+    fn with_a_certificate_of_an_authority_that_the_system_knows() {
+        insta::assert_snapshot!(card(&Addresses {
+            host: Some("gateway.example".into()),
+            postgres: Some("[::]:15432".into()),
+            postgres_tls: true,
             ..Addresses::default()
         }));
     }

@@ -12,6 +12,12 @@ pub const DEFAULT_LIMIT: u64 = 50;
 /// Most entries of one answer.
 pub const MAX_LIMIT: u64 = 10_000;
 
+/// Bytes of one answer after which no more entries are added. A single entry may have many MiB.
+pub const MAX_LIST_BYTES: usize = 64 << 20;
+
+/// Header of an answer that was cut at [`MAX_LIST_BYTES`]: a sentence that says so, and how to see the rest.
+pub const CUT_HEADER: &str = "trailgate-cut";
+
 /// Longest text that is looked for, in bytes.
 const MAX_GREP: usize = 1024;
 

@@ -135,13 +135,24 @@ fn house(data: &Path) -> House {
 
 impl House {
     async fn ask(&self, caller: &str, method: &str, path: &str, body: &Value) -> (u16, String) {
+        // Addresses of their own, so that one caller's failures do not slow another down.
+        let place = self.tokens.iter().position(|(name, _)| *name == caller).unwrap_or(99);
+        self.ask_from(u8::try_from(place).unwrap(), caller, method, path, body).await
+    }
+
+    async fn ask_from(
+        &self,
+        place: u8,
+        caller: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> (u16, String) {
         let mut request = Request::builder().method(method).uri(path);
         let peer = if caller == "control socket" {
             Peer::Control { uid: Some(0), pid: Some(1) }
         } else {
-            // Addresses of their own, so that one caller's failures do not slow another down.
-            let place = self.tokens.iter().position(|(name, _)| *name == caller).unwrap_or(99);
-            Peer::Web { address: SocketAddr::from(([10, 0, 0, u8::try_from(place).unwrap()], 9)), tls: false }
+            Peer::Web { address: SocketAddr::from(([10, 0, 0, place], 9)), tls: false }
         };
         if let Some((_, token)) = self.tokens.iter().find(|(name, _)| *name == caller) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -275,6 +286,23 @@ async fn changes_readings_and_failed_logins_are_entries() {
     let failed = house.entries("auth.failed").await;
     let reasons: Vec<&str> = failed.iter().map(|entry| entry["event"]["claimed"].as_str().unwrap()).collect();
     assert_eq!(reasons, ["expired", "disabled"]);
+    house.trail.close(Duration::from_secs(10)).unwrap();
+}
+
+#[tokio::test]
+async fn bad_tokens_lock_out_only_bad_tokens() {
+    let temp = tempfile::tempdir().unwrap();
+    let house = house(temp.path());
+    // More than pass without waiting; all from one address.
+    let mut answers = Vec::new();
+    for _ in 0..25 {
+        answers.push(house.ask_from(3, "expired", "GET", "/v1/targets", &Value::Null).await.0);
+    }
+    assert_eq!((answers.first(), answers.last()), (Some(&401), Some(&429)), "{answers:?}");
+    assert_eq!(house.ask_from(3, "administrator", "GET", "/v1/targets", &Value::Null).await.0, 200);
+    assert_eq!(house.ask_from(4, "expired", "GET", "/v1/targets", &Value::Null).await.0, 401);
+    let recorded = answers.iter().filter(|status| **status == 401).count() + 1;
+    assert_eq!(house.entries("auth.failed").await.len(), recorded, "a flood does not fill the trail");
     house.trail.close(Duration::from_secs(10)).unwrap();
 }
 

@@ -1,12 +1,18 @@
 //! Printing: JSON lines for programs, tables and cards for people.
 
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Failure;
 use super::terminal;
+
+/// What a shell says of a program that SIGPIPE ended.
+const ENDED_BY_SIGPIPE: i32 = 128 + 13;
 
 /// Prints one JSON object on one line.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
@@ -22,16 +28,32 @@ pub fn line(text: &str) -> Result<(), Failure> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Prints bytes as they are, at once. A reader who has gone away (`| head`) ends the program quietly.
+/// Prints bytes as they are, at once. A reader who has gone away (`| head`) ends the program quietly, but not as a success:
+/// what was to come, a verdict perhaps, has not been told.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(ENDED_BY_SIGPIPE),
         Err(error) => {
             Err(Failure::new(format!("can't write to standard output: {error}"), "check where it goes"))
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// An empty file for what others may not read, such as the text of commands: mode 0600, also if it was there before.
+///
+/// # Errors
+/// As opening it; also if it is another user's, who could then read it.
+pub fn private_file(path: &Path) -> io::Result<File> {
+    const MODE: u32 = 0o600;
+    // Closed to others before anything is in it. What is no file (/dev/stdout, a pipe) stays as it is.
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 /// A column of a table.
@@ -135,6 +157,20 @@ mod tests {
         chatgpt  SELECT * FROM carts WHERE id = 42     1
         alice    \u{1b}[2J                            12
         ");
+    }
+
+    #[test]
+    fn a_private_file_is_private_and_empty_even_if_it_was_neither() {
+        let temp = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let (new, old) = (temp.path().join("new"), temp.path().join("old"));
+        std::fs::write(&old, "longer than what comes").unwrap();
+        std::fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        for path in [&new, &old] {
+            private_file(path).unwrap().write_all(b"secret").unwrap();
+            assert_eq!((mode(path), std::fs::read(path).unwrap()), (0o600, b"secret".to_vec()));
+        }
+        private_file(Path::new("/dev/null")).unwrap();
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub async fn prove(
     if options.output == Path::new("-") {
         return output::bytes(text.as_bytes());
     }
-    std::fs::File::create(&options.output)
+    // The payload is in it: what was run, with its parameters.
+    output::private_file(&options.output)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| Failure::file("write", &options.output, &error))?;
     eprintln!(

@@ -81,10 +81,7 @@ async fn export(
     };
     let failed = |error: &std::io::Error| Failure::file("write", path, error);
     // What was typed is in it, passwords among it.
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = std::io::BufWriter::new(options.open(path).map_err(|error| failed(&error))?);
+    let mut file = std::io::BufWriter::new(output::private_file(path).map_err(|error| failed(&error))?);
     captured::each(shared, client, data, id, CaptureField::Recording, |piece| {
         file.write_all(piece).map(|()| true).map_err(|error| failed(&error))
     })

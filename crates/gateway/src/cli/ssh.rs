@@ -23,12 +23,17 @@ async fn certify(shared: &Shared, client: &Client, asked: &SshCert) -> Result<()
         std::fs::read_to_string(&asked.key).map_err(|error| Failure::file("read", &asked.key, &error))?;
     let request = SshCertify { principal: asked.principal.clone(), public_key, lifetime_s: asked.expires };
     let made: SshCertificate = client.post("/v1/ssh/certificates", &request).await?;
+    // A program that takes the certificate from the JSON finds no file beside its key that it did not ask for.
+    let path = match &asked.output {
+        Some(path) => path.clone(),
+        None if shared.json => return output::json(&made),
+        None => beside(&asked.key),
+    };
+    std::fs::write(&path, format!("{}\n", made.certificate.trim_end()))
+        .map_err(|error| Failure::file("write", &path, &error))?;
     if shared.json {
         return output::json(&made);
     }
-    let path = asked.output.clone().unwrap_or_else(|| beside(&asked.key));
-    std::fs::write(&path, format!("{}\n", made.certificate.trim_end()))
-        .map_err(|error| Failure::file("write", &path, &error))?;
     output::line(&format!("{} is {} until {}", path.display(), made.principal, made.expires_at))
 }
 

@@ -14,7 +14,7 @@ use vocabulary::{EntryId, SessionId};
 use super::args::{Shared, Trail, TrailCommand};
 use super::filters::FilterArgs;
 use super::{Failure, captured, entry, output, prove, replay, terminal, verify};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Lines};
 
 pub async fn run(shared: &Shared, client: &Client, data: &Path, trail: Trail) -> Result<(), Failure> {
     match trail.command {
@@ -85,6 +85,7 @@ async fn list(shared: &Shared, client: &Client, data: &Path, filters: &FilterArg
                     entries.push(parsed(&line)?);
                 }
             }
+            tell_of_cut(&lines);
             entries
         }
         Err(ClientError::NoGateway { local: true, .. }) => {
@@ -110,6 +111,13 @@ async fn list(shared: &Shared, client: &Client, data: &Path, filters: &FilterArg
     Ok(())
 }
 
+/// On standard error: what is listed stays a list.
+fn tell_of_cut(lines: &Lines) {
+    if let Some(cut) = lines.cut() {
+        eprintln!("{}", terminal::one_line(cut));
+    }
+}
+
 /// Entries of one session, newest first.
 pub(super) async fn of_session(
     shared: &Shared,
@@ -131,6 +139,7 @@ pub(super) async fn of_session(
             while let Some(line) = lines.next().await? {
                 entries.push(parsed(&line)?);
             }
+            tell_of_cut(&lines);
             Ok(entries)
         }
         Err(ClientError::NoGateway { local: true, .. }) => list_offline(shared, data, &filters),

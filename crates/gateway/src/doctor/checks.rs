@@ -1,6 +1,6 @@
 //! The checks themselves.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Resource};
 use vocabulary::Timestamp;
 
 use super::Finding;
+use crate::client::authority;
 
 /// Under this much free space, somebody should look, in bytes.
 const LITTLE_SPACE: u64 = 2 << 30;
@@ -138,7 +139,6 @@ pub fn gateway(health: &Health) -> Vec<Finding> {
     findings.extend(health.witnessing.iter().flat_map(|witnessing| witnesses(witnessing, health.now)));
     findings.extend(health.trail_log.as_ref().map(trail_log));
     findings.push(clock(health.now));
-    findings.extend(open_files(health.pid));
     findings
 }
 
@@ -226,8 +226,9 @@ fn clock(gateway: Timestamp) -> Finding {
     Finding::ok("clock", format!("says {gateway}"))
 }
 
-/// The running gateway's own limit, where this machine may look at it.
-fn open_files(pid: u32) -> Option<Finding> {
+/// The running gateway's own limit, where this machine may look at it. It must be the gateway's machine: elsewhere, another
+/// process has that id.
+pub fn open_files(pid: u32) -> Option<Finding> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let own = rustix::process::getpid() == pid;
     let limit = if own { rustix::process::getrlimit(Resource::Nofile) } else { limit_of(pid)? };
@@ -255,33 +256,74 @@ fn limit_of(pid: Pid) -> Option<rustix::process::Rlimit> {
     Some(rustix::process::Rlimit { current: read(numbers.next()), maximum: read(numbers.next()) })
 }
 
-/// Each listener takes connections.
-pub async fn listeners(addresses: &Addresses) -> Vec<Finding> {
+/// A listener, and how it is reached from here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Road {
+    check: &'static str,
+    host: String,
+    port: u16,
+}
+
+/// Each listener takes connections. `elsewhere` is the host of a gateway that may be on another machine.
+pub async fn listeners(addresses: &Addresses, elsewhere: Option<&str>) -> Vec<Finding> {
+    let roads = match elsewhere {
+        None => roads_here(addresses),
+        Some(host) => roads_there(addresses, host),
+    };
     let mut findings = Vec::new();
-    for (check, address) in [("postgres listener", &addresses.postgres), ("web listener", &addresses.web)] {
-        let Some(text) = address else { continue };
-        let Ok(mut address) = text.parse::<SocketAddr>() else { continue };
-        if address.ip().is_unspecified() {
-            let here =
-                if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-            address.set_ip(here);
-        }
-        let connecting = tokio::time::timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect(address));
-        findings.push(match connecting.await {
-            Ok(Ok(_)) => Finding::ok(check, format!("takes connections at {text}")),
-            Ok(Err(error)) => Finding::failed(
-                check,
-                format!("{text} can't be reached from here: {error}"),
-                "check the firewall, and that the address is this machine's",
-            ),
-            Err(_) => Finding::failed(
-                check,
-                format!("{text} does not answer within {} s", CONNECT_DEADLINE.as_secs()),
-                "check the firewall; if the gateway has its limit of connections, raise limits.connections",
-            ),
-        });
+    for road in roads {
+        findings.push(connects(&road).await);
     }
     findings
+}
+
+fn roads_here(addresses: &Addresses) -> Vec<Road> {
+    let Addresses { postgres, ssh, web, .. } = addresses;
+    let roads = [("postgres listener", postgres), ("ssh listener", ssh), ("web listener", web)];
+    let road = |(check, address): (&'static str, &Option<String>)| {
+        let address: SocketAddr = address.as_deref()?.parse().ok()?;
+        let host = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            ip => ip.to_string(),
+        };
+        Some(Road { check, host, port: address.port() })
+    };
+    roads.into_iter().filter_map(road).collect()
+}
+
+/// By the name that operators gave the gateway, or else the one that was asked. The web listener is left out, for it has
+/// just answered; so is what listens on a loopback address, which is for that machine alone.
+fn roads_there(addresses: &Addresses, asked: &str) -> Vec<Road> {
+    let Addresses { host, postgres, ssh, .. } = addresses;
+    let host = host.as_deref().unwrap_or(asked);
+    let roads = [("postgres listener", postgres), ("ssh listener", ssh)];
+    let road = |(check, address): (&'static str, &Option<String>)| {
+        let address: SocketAddr = address.as_deref()?.parse().ok()?;
+        let open = !address.ip().is_loopback();
+        open.then(|| Road { check, host: host.to_owned(), port: address.port() })
+    };
+    roads.into_iter().filter_map(road).collect()
+}
+
+async fn connects(road: &Road) -> Finding {
+    let Road { check, host, port } = road;
+    let shown = authority(host, *port);
+    let connecting =
+        tokio::time::timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect((host.as_str(), *port)));
+    match connecting.await {
+        Ok(Ok(_)) => Finding::ok(*check, format!("takes connections at {shown}")),
+        Ok(Err(error)) => Finding::failed(
+            *check,
+            format!("{shown} can't be reached from here: {error}"),
+            "check the firewall, and that the address is the gateway's: the first of node.hosts is what clients are told",
+        ),
+        Err(_) => Finding::failed(
+            *check,
+            format!("{shown} does not answer within {} s", CONNECT_DEADLINE.as_secs()),
+            "check the firewall; if the gateway has its limit of connections, raise limits.connections",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +351,25 @@ mod tests {
         assert_eq!(clock(Timestamp::now()).verdict, Verdict::Ok);
         assert_eq!(clock(Timestamp(Timestamp::now().0 - 10_000_000)).verdict, Verdict::Warning);
         assert_eq!(clock(Timestamp(5)).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn listeners_of_a_gateway_elsewhere_are_not_looked_for_here() {
+        let addresses = Addresses {
+            postgres: Some("0.0.0.0:15432".into()),
+            ssh: Some("[::]:12222".into()),
+            web: Some("127.0.0.1:18080".into()),
+            ..Addresses::default()
+        };
+        let shown = |roads: Vec<Road>| {
+            roads.iter().map(|road| authority(&road.host, road.port)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(roads_here(&addresses)), "127.0.0.1:15432 [::1]:12222 127.0.0.1:18080");
+        assert_eq!(shown(roads_there(&addresses, "10.0.0.9")), "10.0.0.9:15432 10.0.0.9:12222");
+        let named = Addresses { host: Some("gateway.example".into()), ..addresses.clone() };
+        assert_eq!(shown(roads_there(&named, "::9")), "gateway.example:15432 gateway.example:12222");
+        let closed = Addresses { postgres: Some("[::1]:15432".into()), ssh: None, ..addresses };
+        assert_eq!(roads_there(&closed, "10.0.0.9"), []);
     }
 
     #[test]

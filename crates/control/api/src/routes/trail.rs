@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use vocabulary::{EntryId, Kind, SessionId};
 use crate::caller::{Administrator, Auditor};
 use crate::control::{Control, blocking};
 use crate::extract::{Body as RequestBody, Named, Params};
-use crate::filters::{Filters, Wanted};
+use crate::filters::{CUT_HEADER, Filters, MAX_LIST_BYTES, Wanted};
 use crate::problem::Problem;
 use crate::types::{Erase, Erased, HeldSession, HeldSessions, HoldSession, Proof, Reading, ReadingNoted};
 
@@ -40,8 +40,11 @@ const KEEPALIVE_GLANCES: u32 = 60;
 /// Pieces of captured bytes, of a few hundred KiB each, that wait for a slow reader.
 const CAPTURED_PIECES: usize = 2;
 
-/// Lines that wait for a slow follower. Then the reading of the trail waits.
-const TAIL_LINES: usize = 256;
+/// Pieces of lines that wait for a slow follower. Then the reading of the trail waits.
+const TAIL_PIECES: usize = 256;
+
+/// Longest piece of a line, in bytes: so what waits for a follower has 64 MiB, not as many lines of any length.
+const TAIL_PIECE_BYTES: usize = 256 << 10;
 
 /// The newest entries, newest first.
 pub(super) async fn list(
@@ -50,29 +53,56 @@ pub(super) async fn list(
     Params(filters): Params<Filters>,
 ) -> Result<Response, Problem> {
     let wanted = filters.wanted()?;
-    let lines = blocking(move || {
-        let mut reader = fresh_reader(&control)?;
-        let mut lines = Vec::new();
-        let mut count = 0u64;
+    let listed = blocking(move || {
+        let listed = Listed::read(&mut fresh_reader(&control)?, &wanted, MAX_LIST_BYTES)?;
+        let what = json!({ "read": "list", "filters": filters, "count": listed.count });
+        control
+            .note(Kind::TrailRead, &caller, &what)
+            .map_err(|error| Problem::unrecorded(error.in_full()))?;
+        Ok(listed)
+    })
+    .await?;
+    let cut = listed.cut.then(|| AppendHeaders([(CUT_HEADER, cut_after(listed.count))]));
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], cut, listed.lines).into_response())
+}
+
+/// Entries of one answer. They are in memory until it is sent, since how many were read is recorded before.
+#[derive(Debug, Default)]
+struct Listed {
+    lines: Vec<u8>,
+    count: u64,
+    /// Whether there are more, which would have made it too long.
+    cut: bool,
+}
+
+impl Listed {
+    /// Stops after `most_bytes`. At least one entry is given, however long it is.
+    fn read(reader: &mut Reader, wanted: &Wanted, most_bytes: usize) -> Result<Self, Problem> {
+        let mut listed = Self::default();
         for entry in reader.entries(&wanted.filter).map_err(|error| unreadable(&error))? {
             let entry = entry.map_err(|error| unreadable(&error))?;
             if !wanted.admits(&entry) {
                 continue;
             }
-            push_line(&mut lines, &entry)?;
-            count += 1;
-            if count >= wanted.limit {
+            if listed.lines.len() >= most_bytes {
+                listed.cut = true;
+                break;
+            }
+            push_line(&mut listed.lines, &entry)?;
+            listed.count += 1;
+            if listed.count >= wanted.limit {
                 break;
             }
         }
-        let what = json!({ "read": "list", "filters": filters, "count": count });
-        control
-            .note(Kind::TrailRead, &caller, &what)
-            .map_err(|error| Problem::unrecorded(error.in_full()))?;
-        Ok(lines)
-    })
-    .await?;
-    Ok(([(header::CONTENT_TYPE, JSON_LINES)], lines).into_response())
+        Ok(listed)
+    }
+}
+
+fn cut_after(count: u64) -> String {
+    format!(
+        "these are the newest {count}, for an answer has at most {} MiB; a narrower filter (--until, --session) shows others, `trailgate trail show ID` one",
+        MAX_LIST_BYTES >> 20
+    )
 }
 
 /// One entry.
@@ -188,13 +218,13 @@ pub(super) async fn tail(
         Ok(from)
     })
     .await?;
-    let (lines, waiting) = mpsc::channel(TAIL_LINES);
+    let (lines, waiting) = mpsc::channel(TAIL_PIECES);
     // Ends by itself, at the next glance, when the reader or the gateway is gone.
     drop(tokio::task::spawn_blocking(move || {
         let _place = place;
         if let Err(problem) = follow(&control, &wanted, from, &lines) {
             let line = serde_json::to_vec(&problem).unwrap_or_default();
-            drop(lines.blocking_send(with_break(line)));
+            send(&lines, with_break(line));
         }
     }));
     let stream = stream::unfold(waiting, |mut waiting| async move {
@@ -320,7 +350,7 @@ fn follow(
         for entry in entries.iter().filter(|entry| wanted.admits(entry)) {
             let mut line = Vec::new();
             push_line(&mut line, entry)?;
-            if lines.blocking_send(line.into()).is_err() {
+            if !send(lines, line.into()) {
                 return Ok(());
             }
             quiet = 0;
@@ -337,6 +367,17 @@ fn follow(
         }
     }
     Ok(())
+}
+
+/// Whether the follower is still there to take it.
+fn send(lines: &mpsc::Sender<Bytes>, mut line: Bytes) -> bool {
+    while !line.is_empty() {
+        let piece = line.split_to(line.len().min(TAIL_PIECE_BYTES));
+        if lines.blocking_send(piece).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// A reader that sees everything recorded up to now, if sealing keeps up.
@@ -376,4 +417,46 @@ fn unreadable(error: &TrailError) -> Problem {
         _ => return Problem::internal(error.in_full()),
     };
     Problem::from_sentence(status, &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let keys = Arc::new(trail::NodeKey::new(&[7; 32]).unwrap());
+        let settings = trail::Settings::new(
+            vocabulary::NodeId::from_bytes([1; 16]),
+            "test/node",
+            Arc::clone(&keys) as _,
+        );
+        let trail = trail::Trail::open(temp.path(), settings).unwrap().0;
+        trail.start_sealer().unwrap();
+        for number in 0..3 {
+            trail.note(Kind::TrailRead, None, None, &json!({ "number": number })).unwrap();
+        }
+        trail.flush(Duration::from_secs(10)).unwrap();
+        let mut reader = Reader::open(temp.path(), Some(keys)).unwrap();
+        let filters = Filters { kind: Some("trail.read".to_owned()), ..Filters::default() };
+        let mut read = |most_bytes| {
+            let listed = Listed::read(&mut reader, &filters.wanted().unwrap(), most_bytes).unwrap();
+            (listed.count, listed.cut, listed.lines.split(|byte| *byte == b'\n').count() - 1)
+        };
+        assert_eq!(read(1), (1, true, 1));
+        assert_eq!(read(MAX_LIST_BYTES), (3, false, 3));
+        axum::http::HeaderValue::from_str(&cut_after(3)).unwrap();
+        trail.close(Duration::from_secs(10)).unwrap();
+    }
+
+    #[test]
+    fn what_waits_for_a_follower_is_bounded_in_bytes() {
+        let (lines, mut waiting) = mpsc::channel(TAIL_PIECES);
+        assert!(send(&lines, vec![b'x'; TAIL_PIECE_BYTES + 1].into()));
+        let mut next = || waiting.try_recv().unwrap().len();
+        assert_eq!((next(), next()), (TAIL_PIECE_BYTES, 1));
+        drop(waiting);
+        assert!(!send(&lines, Bytes::from_static(b"\n")));
+    }
 }

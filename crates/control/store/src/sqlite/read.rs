@@ -192,7 +192,8 @@ fn targets(
                         // One target that can't be reached must not keep all others from working.
                         tracing::warn!(target = %name, %field, %variable, "the environment variable is not set; the target's login will fail until it is and the gateway is restarted");
                     }
-                    value.map(String::into_bytes)
+                    // Empty, and not as if none were asked for: without its CA a target must not be trusted blindly.
+                    Some(value.unwrap_or_default().into_bytes())
                 }
                 (None, None) => None,
             };
