@@ -48,6 +48,18 @@ class Exec(Case):
         self.assertEqual(done.stdout.split()[0].decode(), sha256(data))
         self.assertEqual(self.house.entry(command)["outcome"]["bytes_in"], len(data))
 
+    def test_of_what_is_too_long_every_stream_has_its_digest(self):
+        with House({"ssh": {"keep_input_kib": 1, "keep_output_kib": 1}}) as house:
+            script = b"printf %3000d 1; printf %4000d 2 >&2\n" + b"# more\n" * 500
+            command = f"bash -s # {mark()}"
+            house.ssh(command, data=script, check=0)
+            outcome = house.entry(command)["outcome"]
+            self.assertEqual(outcome["not_kept"], {"bytes": len(script) - 1024, "digest": f"sha256:{sha256(script)}"})
+            self.assertIn("of standard input", outcome["message"])
+            for stream, all_of_it in [("output", b"%3000d" % 1), ("error", b"%4000d" % 2)]:
+                kept = f"of standard {stream} {len(all_of_it) - 1024} bytes, SHA-256 of all of it {sha256(all_of_it)}"
+                self.assertIn(kept, outcome["message"])
+
     def test_both_directions_at_once(self):
         # More than every window and queue together: nothing may wait for the other direction.
         data = os.urandom(24_000_000)

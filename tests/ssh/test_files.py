@@ -1,11 +1,65 @@
 """Files: sftp, scp in both its modes, rsync and git; every operation with its path, bytes and digest."""
 
 import os
+import struct
 import subprocess
 
 from house import Case, mark, sha256, until
 
 SIZE = 3_000_001
+
+# SFTP's flags of files, kinds of answers, and the status of a failure.
+READ, WRITE, CREATE = 0x1, 0x2, 0x8
+STATUS, HANDLE, DATA, ATTRIBUTES = 101, 102, 103, 105
+FAILURE = 4
+
+
+class Raw:
+    """A client of SFTP that may do what it should not."""
+
+    def __init__(self, house):
+        self.client = house.popen("sftp", options=("-s",))
+        self.number = 0
+
+    def __enter__(self):
+        self.write(struct.pack(">IBI", 5, 1, 3))
+        self.read()
+        return self
+
+    def __exit__(self, *_):
+        self.client.stdin.close()
+        self.client.wait(30)
+        self.client.stdout.close()
+        self.client.stderr.close()
+
+    def write(self, data):
+        self.client.stdin.write(data)
+        self.client.stdin.flush()
+
+    def read(self):
+        [length] = struct.unpack(">I", self.client.stdout.read(4))
+        return self.client.stdout.read(length)
+
+    @staticmethod
+    def string(data):
+        return struct.pack(">I", len(data)) + data
+
+    def packet(self, kind, rest):
+        self.number += 1
+        return struct.pack(">IBI", len(rest) + 5, kind, self.number) + rest
+
+    def send(self, kind, rest):
+        self.write(self.packet(kind, rest))
+
+    def answer(self):
+        """Kind and content of the next answer, whatever it answers."""
+        packet = self.read()
+        return packet[0], packet[5:]
+
+    def status(self):
+        kind, rest = self.answer()
+        assert kind == STATUS, (kind, rest)
+        return struct.unpack(">I", rest[:4])[0]
 
 
 class Files(Case):
@@ -50,13 +104,9 @@ class Files(Case):
 
     def test_scp_legacy(self):
         self.both_ways("-O")
-        entries = until(
-            lambda: (found := [
-                e for e in self.house.entries("--kind", "command", "--limit", "60")
-                if e["command"]["text"] in ("put up", "get up")
-            ][:2]) and len(found) == 2 and found
-        )  # fmt: skip
-        for entry in entries:
+        for text, direction in [(f"put up at {self.there}/up", "bytes_in"), (f"get {self.there}/up", "bytes_out")]:
+            entry = self.operation(text)
+            self.assertEqual(entry["outcome"][direction], SIZE)
             self.assertEqual(self.digest(entry), sha256(self.data))
 
     def test_scp_legacy_of_a_folder(self):
@@ -67,11 +117,10 @@ class Files(Case):
         self.house.run("scp", "-F", self.house.config, "-O", "-r", "-p", tree, f"web1:{self.there}", check=0)
         self.assertEqual((self.there / "tree" / "a").read_bytes(), b"a" * 10)
         self.assertTrue((self.there / "tree" / "sub" / "b c").exists())
-        texts = until(
-            lambda: (found := [e["command"]["text"] for e in self.house.entries("--kind", "command", "--limit", "30")])
-            and "put tree/sub/b c" in found and found
-        )
-        self.assertIn("put tree/a", texts)
+        # Whether the folder was there already, only the target knew.
+        for path in ("a", "sub/b c"):
+            entry = self.operation(f"put tree/{path} at {self.there}")
+            self.assertEqual(set(entry["command"]["objects"]), {f"{self.there}/{path}", f"{self.there}/tree/{path}"})
 
     def test_sftp(self):
         batch = f"""put {self.here}/up {self.there}/one
@@ -135,6 +184,48 @@ rmdir {self.there}/folder
         (self.here / "half").write_bytes(self.data[:777_777])
         self.sftp(f"reget {self.there}/half {self.here}/half\n")
         self.assertEqual((self.here / "half").read_bytes(), self.data)
+
+    def test_a_handle_that_is_not_open_is_answered_by_the_gateway(self):
+        path = self.there / "raw"
+        with Raw(self.house) as raw:
+            # What OpenSSH's server calls the first file that it opens.
+            guessed = raw.string(bytes(4))
+            raw.send(3, raw.string(str(path).encode()) + struct.pack(">II", READ | WRITE | CREATE, 0))
+            kind, answer = raw.answer()
+            self.assertEqual((kind, answer), (HANDLE, guessed))
+            raw.send(6, guessed + struct.pack(">Q", 0) + raw.string(b"12345"))
+            self.assertEqual(raw.status(), 0)
+            raw.send(5, guessed + struct.pack(">QI", 0, 3))
+            self.assertEqual(raw.answer(), (DATA, raw.string(b"123")))
+            # Behind its closing it is open no more, although nobody has said so yet.
+            raw.send(4, guessed)
+            raw.send(6, guessed + struct.pack(">Q", 5) + raw.string(b"678"))
+            self.assertEqual(sorted([raw.status(), raw.status()]), [0, FAILURE])
+            for kind, rest in [(5, struct.pack(">QI", 0, 3)), (6, struct.pack(">Q", 0) + raw.string(b"x")), (4, b""), (8, b""),
+                               (10, struct.pack(">I", 0)), (12, b"")]:  # fmt: skip
+                for handle in (guessed, raw.string(b"\0\0\0\7"), raw.string(b"")):
+                    raw.send(kind, handle + rest)
+                    kind_of_answer, answer = raw.answer()
+                    self.assertEqual((kind_of_answer, answer[:4]), (STATUS, struct.pack(">I", FAILURE)), kind)
+                    # The target has not heard of it.
+                    self.assertIn(b"trailgate", answer)
+            raw.send(17, raw.string(str(path).encode()))
+            self.assertEqual(raw.answer()[0], ATTRIBUTES)
+        self.assertEqual(path.read_bytes(), b"12345")
+        entry = self.operation(f"put {path}")
+        self.assertEqual((entry["outcome"]["bytes_in"], entry["outcome"]["bytes_out"]), (5, 3))
+        self.assertEqual(self.digest(entry), sha256(b"12345"))
+        self.assertIn(sha256(b"123"), entry["outcome"]["message"])
+
+    def test_a_handle_that_is_guessed_before_its_file_is_open(self):
+        path = self.there / "guessed"
+        with Raw(self.house) as raw:
+            handle = raw.string(bytes(4))
+            opening = raw.packet(3, raw.string(str(path).encode()) + struct.pack(">II", WRITE | CREATE, 0))
+            raw.write(opening + raw.packet(6, handle + struct.pack(">Q", 0) + raw.string(b"hello")) + raw.packet(4, handle))
+            answers = sorted(raw.answer()[0] for _ in range(3))
+            self.assertEqual(answers, [STATUS, STATUS, HANDLE])
+        self.assertEqual(path.read_bytes(), b"")
 
     def test_rsync_of_a_tree_with_deletions(self):
         tree, there = self.here / "tree", self.there / "tree"

@@ -33,14 +33,14 @@ class Join(unittest.TestCase):
             stop(forwarding)
 
     def test_its_commands_are_entries(self):
-        # Named like the target, by its address, and as the session's target calls itself.
-        for there in ("localhost", "127.0.0.1", "127.0.0.2"):
+        # Named like the target, by its address, and in other ways in which the session's target may call itself.
+        for there in ("localhost", "127.0.0.1", "127.0.0.2", "localhost.", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"):
             text = f"SELECT '{mark()}'"
             self.assertIn(text[8:-1].encode(), self.psql(there, text))
             entry = self.house.entry(text)
             self.assertEqual((entry["target"]["name"], entry["principal"]["name"]), ("orders", "chatgpt"))
             forwarded = until(
-                lambda where=there: [e for e in self.house.entries("--kind", "command", "--grep", f"local:{where}:{self.server.port}")
+                lambda where=there.strip("[]"): [e for e in self.house.entries("--kind", "command", "--grep", f"local:{where}:{self.server.port}")
                                      if e["outcome"]["bytes_in"]]
             )  # fmt: skip
             self.assertIn("orders", forwarded[0]["outcome"]["message"])

@@ -1,9 +1,11 @@
 """Commands, files and shells that policy refuses or that wait for people."""
 
+import socket
 import threading
 import time
 import unittest
 
+from harness import free_port
 from house import House, mark, until
 
 POLICY = """
@@ -20,6 +22,12 @@ forbid (principal, action == Action::"write", resource) when { context.verb == "
 
 @id("no-shells") forbid (principal, action == Action::"call", resource == Function::"web1.shell");
 
+@id("no-entry") @advice("use web1 instead")
+forbid (principal, action == Action::"connect", resource == Target::"shut");
+
+@id("ask-listening") @review("dba") @hold_for("60s")
+forbid (principal, action == Action::"forward", resource in Target::"open1");
+
 @id("no-removing") forbid (principal, action == Action::"transfer", resource) when { context.verb == "REMOVE" };
 """
 
@@ -34,6 +42,8 @@ class Policy(unittest.TestCase):
         policy = cls.house.home / "policy.cedar"
         policy.write_text(POLICY)
         cls.house.gateway.run("policy", "apply", policy)
+        cls.house.gateway.run("target", "add", "open1", cls.house.sshd.url(), "--allow=remote-forward")
+        cls.house.gateway.run("target", "add", "shut", cls.house.sshd.url())
 
     def file(self):
         path = self.house.sshd.home / f"file-{mark()}"
@@ -162,6 +172,36 @@ class Policy(unittest.TestCase):
         self.assertIn(b"trailgate: ", done.stderr)
         self.assertTrue(path.exists())
         self.assertEqual(self.house.entry(f"remove {path}")["outcome"]["status"], "denied")
+
+    def test_a_target_that_may_not_be_entered(self):
+        done = self.house.ssh("true", options=("-o", "User=shut"))
+        self.assertEqual((done.returncode, done.stdout), (77, b""), done.stderr)
+        self.assertIn(b"trailgate: refused by policy", done.stderr)
+        self.assertIn(b"use web1 instead", done.stderr)
+
+    def test_a_forwarding_that_needs_approval_holds_up_nothing_and_goes_through_after_it(self):
+        port = free_port()
+        control = self.house.home / f"listening-{mark()}"
+        options = ("-o", "User=open1", "-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60")
+        self.house.ssh("true", options=options, check=0)
+        try:
+            asks = ("-O", "forward", "-R", f"127.0.0.1:{port}:127.0.0.1:1")
+            began = time.monotonic()
+            done = self.house.ssh(options=(*options, *asks))
+            self.assertNotEqual(done.returncode, 0)
+            self.assertEqual(self.house.ssh("echo quick", options=options, check=0).stdout, b"quick\n")
+            self.assertLess(time.monotonic() - began, 20)
+            review = self.pending(f"remote:127.0.0.1:{port}")
+            self.answer("approve", review)
+            done = self.house.ssh(options=(*options, *asks), check=0)
+            with socket.create_connection(("127.0.0.1", port), timeout=10):
+                pass
+            done = self.house.ssh(options=(*options, "-O", "cancel", *asks[2:]), check=0)
+        finally:
+            self.house.ssh(options=(*options, "-O", "exit"))
+        # A client that is verbose is told what to do.
+        done = self.house.ssh("true", options=("-v", "-o", "LogLevel=DEBUG", "-o", "User=open1", "-R", f"127.0.0.1:{port}:127.0.0.1:1"))
+        self.assertIn(b"run the identical command again once approved", done.stderr)
 
     def test_many_held_at_once(self):
         path = self.file()

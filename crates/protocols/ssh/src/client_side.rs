@@ -1,7 +1,8 @@
 //! What the SSH library asks of the gateway on the client's leg.
 //!
 //! Nothing here waits for one channel: this runs in the library's one task of the connection. Requests are answered at
-//! once, in their order, and handed to the task that belongs to the channel.
+//! once, in their order, and handed to the task that belongs to the channel. Only what belongs to the whole connection,
+//! that a target listens for it, waits for the target's answer, and not for long.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -122,6 +123,10 @@ impl Drop for ClientChannel {
     }
 }
 
+/// What the target listens on, or why it does not. Of a socket, and of what it listens on no longer, the number means
+/// nothing.
+pub(crate) type Listens = Result<u32, String>;
+
 /// Something that a client wants, for the connection's own task.
 pub(crate) enum Wish {
     /// To run a program.
@@ -135,14 +140,14 @@ pub(crate) enum Wish {
     },
     /// To talk to a socket at the target.
     DirectStreamlocal { channel: ClientChannel, reply: ChannelOpenHandle, path: String },
-    /// That the target listens on a port for it; the answer is the port.
-    ListenTcp { at: (String, u32), answer: oneshot::Sender<Option<u32>> },
+    /// That the target listens on a port for it.
+    ListenTcp { at: (String, u32), answer: oneshot::Sender<Listens> },
     /// That the target listens no longer.
-    CancelTcp { at: (String, u32), answer: oneshot::Sender<Option<u32>> },
+    CancelTcp { at: (String, u32), answer: oneshot::Sender<Listens> },
     /// That the target listens on a socket for it.
-    ListenStreamlocal { path: String, answer: oneshot::Sender<Option<u32>> },
+    ListenStreamlocal { path: String, answer: oneshot::Sender<Listens> },
     /// That the target listens no longer.
-    CancelStreamlocal { path: String, answer: oneshot::Sender<Option<u32>> },
+    CancelStreamlocal { path: String, answer: oneshot::Sender<Listens> },
 }
 
 /// A channel whose program was not asked for yet.
@@ -233,9 +238,25 @@ impl ClientSide {
         drop(self.wishes.send(wish).await);
     }
 
-    async fn ask(&self, wish: Wish, answer: oneshot::Receiver<Option<u32>>) -> Option<u32> {
-        self.wish(wish).await;
-        answer.await.ok().flatten()
+    /// Asks for what the whole connection waits for: who answers has a deadline, and never waits for people. A no has no
+    /// room for its reason, so that goes before it as a message that clients show when they are asked to be verbose (RFC
+    /// 4253, section 11.3).
+    async fn ask(
+        &self,
+        session: &mut Session,
+        wish: impl FnOnce(oneshot::Sender<Listens>) -> Wish,
+    ) -> Result<Option<u32>, ClientFault> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(wish(answer)).await;
+        match answered.await {
+            Ok(Ok(port)) => Ok(Some(port)),
+            Ok(Err(sentence)) => {
+                session.debug(true, &format!("trailgate: {sentence}"), "")?;
+                Ok(None)
+            }
+            // The connection is being ended.
+            Err(_) => Ok(None),
+        }
     }
 
     fn accepts(&self, name: &str) -> bool {
@@ -525,11 +546,10 @@ impl Handler for ClientSide {
         &mut self,
         address: &str,
         port: &mut u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<bool, ClientFault> {
-        let (answer, answered) = oneshot::channel();
-        let wish = Wish::ListenTcp { at: (address.to_owned(), *port), answer };
-        let given = self.ask(wish, answered).await;
+        let at = (address.to_owned(), *port);
+        let given = self.ask(session, |answer| Wish::ListenTcp { at, answer }).await?;
         if let Some(given) = given {
             *port = given;
         }
@@ -540,19 +560,23 @@ impl Handler for ClientSide {
         &mut self,
         address: &str,
         port: u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<bool, ClientFault> {
-        let (answer, answered) = oneshot::channel();
-        Ok(self.ask(Wish::CancelTcp { at: (address.to_owned(), port), answer }, answered).await.is_some())
+        let at = (address.to_owned(), port);
+        Ok(self.ask(session, |answer| Wish::CancelTcp { at, answer }).await?.is_some())
     }
 
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, ClientFault> {
-        let (answer, answered) = oneshot::channel();
-        Ok(self.ask(Wish::ListenStreamlocal { path: path.to_owned(), answer }, answered).await.is_some())
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, ClientFault> {
+        let path = path.to_owned();
+        Ok(self.ask(session, |answer| Wish::ListenStreamlocal { path, answer }).await?.is_some())
     }
 
-    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, ClientFault> {
-        let (answer, answered) = oneshot::channel();
-        Ok(self.ask(Wish::CancelStreamlocal { path: path.to_owned(), answer }, answered).await.is_some())
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        session: &mut Session,
+    ) -> Result<bool, ClientFault> {
+        let path = path.to_owned();
+        Ok(self.ask(session, |answer| Wish::CancelStreamlocal { path, answer }).await?.is_some())
     }
 }

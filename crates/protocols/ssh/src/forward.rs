@@ -1,22 +1,26 @@
 //! Forwardings: every kind is a permission of its own, off unless the target allows it, and each connection through one
 //! is an entry with its endpoints and its bytes.
 
-use russh::client::Msg as TargetMsg;
+use std::cell::Cell;
+use std::time::Duration;
+
+use russh::client::{Handle, Msg as TargetMsg};
 use russh::server::Msg as ClientMsg;
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf};
 use session::{Cleared, Guarded, NotRecorded, Permit};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use trail::record::OutcomeRecord;
 use vocabulary::Status;
 
-use crate::client_side::{ClientChannel, Wish};
+use crate::client_side::{ClientChannel, Listens, Wish};
 use crate::command::Asking;
 use crate::inbox::Event;
 use crate::join;
 use crate::keep::Keep;
 use crate::outflow::{Outflow, Thirst};
 use crate::relay::{Reading, left};
-use crate::upstream::Incoming;
+use crate::upstream::{Incoming, TargetSide};
 use crate::visit::{Client, Opens, Verdict, Visit, outcome};
 
 /// The privileges that a target can grant, by name.
@@ -27,6 +31,10 @@ const REMOTE: &str = "remote-forward";
 const LOCAL_STREAM: &str = "local-streamlocal";
 const REMOTE_STREAM: &str = "remote-streamlocal";
 
+/// How long a target may take to listen for a client, or to stop that, connecting included: meanwhile the whole connection
+/// of the client waits.
+const LISTEN_TIME: Duration = Duration::from_secs(10);
+
 /// Whether a forwarding may be: by the target's privileges first, then by policy. A refusal is recorded.
 pub(crate) async fn allowed(
     visit: &Visit,
@@ -34,18 +42,43 @@ pub(crate) async fn allowed(
     what: &str,
 ) -> Result<Result<(Permit, Cleared), String>, NotRecorded> {
     let asking = Asking::of_forwarding(what);
-    if !visit.target.allow.contains(privilege) {
-        let why = format!(
-            "forwarding is off for the target `{}`: it needs `target add … --allow {privilege}`",
-            visit.target.name
-        );
-        visit.deny(&asking, &why).await?;
-        return Ok(Err(why));
+    match ungranted(visit, privilege, &asking).await? {
+        Some(why) => Ok(Err(why)),
+        None => visit.judge(&asking, &Client::Nobody).await.map(permitted),
     }
-    match visit.judge(&asking, &Client::Nobody).await? {
-        Verdict::Permit(permit, cleared) => Ok(Ok((permit, cleared))),
-        Verdict::Refused(sentence, _) => Ok(Err(sentence)),
+}
+
+/// As [`allowed`], for what the client's whole connection waits for: nobody is waited for.
+async fn allowed_at_once(
+    visit: &Visit,
+    privilege: &str,
+    what: &str,
+) -> Result<Result<(Permit, Cleared), String>, NotRecorded> {
+    let asking = Asking::of_forwarding(what);
+    match ungranted(visit, privilege, &asking).await? {
+        Some(why) => Ok(Err(why)),
+        None => visit.judge_at_once(&asking).await.map(permitted),
     }
+}
+
+fn permitted(verdict: Verdict) -> Result<(Permit, Cleared), String> {
+    match verdict {
+        Verdict::Permit(permit, cleared) => Ok((permit, cleared)),
+        Verdict::Refused(sentence, _) => Err(sentence),
+    }
+}
+
+/// Why the target does not grant it, if it does not; recorded.
+async fn ungranted(visit: &Visit, privilege: &str, asking: &Asking) -> Result<Option<String>, NotRecorded> {
+    if visit.target.allow.contains(privilege) {
+        return Ok(None);
+    }
+    let why = format!(
+        "forwarding is off for the target `{}`: it needs `target add … --allow {privilege}`",
+        visit.target.name
+    );
+    visit.deny(asking, &why).await?;
+    Ok(Some(why))
 }
 
 /// Does what a client wishes that is not a program.
@@ -120,58 +153,89 @@ pub(crate) async fn fulfil(visit: &Visit, wish: Wish) -> Result<(), NotRecorded>
             }
         }
         Wish::ListenTcp { at: (host, port), answer } => {
-            let Ok((permit, _)) = allowed(visit, REMOTE, &format!("remote:{host}:{port}")).await? else {
-                return Ok(());
-            };
-            let given = match visit.listening().await {
-                Ok(listening) => listening.handle().tcpip_forward(host, port).await,
-                Err(error) => return failed(visit, permit, &error.to_string()).await,
-            };
-            match given {
-                Ok(given) => {
-                    // The port that the target chose, or the one that was asked for.
-                    let port = if given == 0 { port } else { given };
-                    done(visit, permit, Some(&format!("the target listens on port {port}"))).await?;
-                    let _ = answer.send(Some(port));
-                    Ok(())
-                }
-                Err(error) => failed(visit, permit, &error.to_string()).await,
-            }
-        }
-        Wish::CancelTcp { at: (host, port), answer } => {
-            if let Some(listening) = visit.is_listening()
-                && listening.handle().cancel_tcpip_forward(host, port).await.is_ok()
-            {
-                let _ = answer.send(Some(port));
-            }
+            let what = format!("remote:{host}:{port}");
+            let given =
+                listen(visit, REMOTE, &what, port, async |target| target.tcpip_forward(host, port).await);
+            drop(answer.send(given.await?));
             Ok(())
         }
         Wish::ListenStreamlocal { path, answer } => {
-            let Ok((permit, _)) = allowed(visit, REMOTE_STREAM, &format!("remote:{path}")).await? else {
-                return Ok(());
-            };
-            let given = match visit.listening().await {
-                Ok(listening) => listening.handle().streamlocal_forward(path).await,
-                Err(error) => return failed(visit, permit, &error.to_string()).await,
-            };
-            match given {
-                Ok(()) => {
-                    done(visit, permit, None).await?;
-                    let _ = answer.send(Some(0));
-                    Ok(())
-                }
-                Err(error) => failed(visit, permit, &error.to_string()).await,
-            }
+            let what = format!("remote:{path}");
+            let given = listen(visit, REMOTE_STREAM, &what, 0, async |target| {
+                target.streamlocal_forward(path).await.map(|()| 0)
+            });
+            drop(answer.send(given.await?));
+            Ok(())
+        }
+        Wish::CancelTcp { at: (host, port), answer } => {
+            let over = cancel(visit, async |target| target.cancel_tcpip_forward(host, port).await);
+            drop(answer.send(over.await));
+            Ok(())
         }
         Wish::CancelStreamlocal { path, answer } => {
-            if let Some(listening) = visit.is_listening()
-                && listening.handle().cancel_streamlocal_forward(path).await.is_ok()
-            {
-                let _ = answer.send(Some(0));
-            }
+            let over = cancel(visit, async |target| target.cancel_streamlocal_forward(path).await);
+            drop(answer.send(over.await));
             Ok(())
         }
     }
+}
+
+/// Has the target listen for the client. `port` is the one that was asked for.
+async fn listen(
+    visit: &Visit,
+    privilege: &str,
+    what: &str,
+    port: u32,
+    ask: impl AsyncFnOnce(&Handle<TargetSide>) -> Result<u32, russh::Error>,
+) -> Result<Listens, NotRecorded> {
+    let (permit, _) = match allowed_at_once(visit, privilege, what).await? {
+        Ok(allowed) => allowed,
+        Err(sentence) => return Ok(Err(sentence)),
+    };
+    let asked = Cell::new(false);
+    let listens = async {
+        let listening = visit.listening().await.map_err(|error| format!("{error}; {}", error.advice()))?;
+        asked.set(true);
+        ask(listening.handle()).await.map_err(|error| format!("the target does not listen: {error}"))
+    };
+    match timeout(LISTEN_TIME, listens).await {
+        Ok(Ok(given)) => {
+            // The port that the target chose, or the one that was asked for.
+            let port = if given == 0 { port } else { given };
+            let message = (port > 0).then(|| format!("the target listens on port {port}"));
+            done(visit, permit, message.as_deref()).await?;
+            Ok(Ok(port))
+        }
+        Ok(Err(why)) => failed(visit, permit, &why).await.map(|()| Err(why)),
+        Err(_) => {
+            let why = silent();
+            if asked.get() {
+                let record =
+                    OutcomeRecord { executed: None, message: Some(&why), ..outcome(Status::Unknown) };
+                visit.observe(permit, record).await?;
+            } else {
+                failed(visit, permit, &why).await?;
+            }
+            Ok(Err(why))
+        }
+    }
+}
+
+/// Has the target listen no longer.
+async fn cancel(
+    visit: &Visit,
+    ask: impl AsyncFnOnce(&Handle<TargetSide>) -> Result<(), russh::Error>,
+) -> Listens {
+    let Some(listening) = visit.is_listening() else { return Err("the target does not listen".to_owned()) };
+    match timeout(LISTEN_TIME, ask(listening.handle())).await {
+        Ok(Ok(())) => Ok(0),
+        Ok(Err(error)) => Err(format!("the target goes on listening: {error}")),
+        Err(_) => Err(silent()),
+    }
+}
+
+fn silent() -> String {
+    format!("the target did not answer within {} s", LISTEN_TIME.as_secs())
 }
 
 /// Takes what the target opens towards the client, for as long as it does.
@@ -261,7 +325,7 @@ async fn carry(
     let thirst = Thirst::default();
     let whole = tokio::select! {
         () = to_target(channel, &write, &cleared, &mut sent, &thirst) => false,
-        whole = to_client(channel, Outflow::new(&mut read), &mut received, &thirst) => whole,
+        whole = to_client(channel, Outflow::new(&mut read, &visit.held), &mut received, &thirst) => whole,
         () = left(channel) => false,
         () = visit.until_ended() => false,
     };

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use russh::{ChannelId, Sig};
 use tokio::sync::{Notify, watch};
 
@@ -25,6 +25,9 @@ const FLOOD_BYTES: usize = CROWDED_BYTES + 4 * WINDOW_BYTES as usize;
 /// Requests (signals, window changes) that may wait.
 const MAX_REQUESTS: usize = 1024;
 
+/// Input is put together up to pieces of this size, in bytes, so that small packets take no more memory than large ones.
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// Something that a client sent.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -40,9 +43,15 @@ pub(crate) enum Event {
     Gone,
 }
 
+#[derive(Debug)]
+enum Queued {
+    Data(BytesMut),
+    Request(Event),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    events: VecDeque<Queued>,
     bytes: usize,
     requests: usize,
     gone: bool,
@@ -112,7 +121,8 @@ impl Inbox {
     /// [`Flood`] ends the connection.
     pub(crate) fn data(&self, data: &[u8]) -> Result<(), Flood> {
         let mut queue = self.lock();
-        if queue.gone {
+        // A packet may be empty: it says nothing, and takes nothing of the window.
+        if queue.gone || data.is_empty() {
             return Ok(());
         }
         queue.bytes += data.len();
@@ -122,7 +132,12 @@ impl Inbox {
         if queue.bytes > CROWDED_BYTES && !self.crowded.swap(true, Ordering::AcqRel) {
             self.crowd.fetch_add(1, Ordering::AcqRel);
         }
-        queue.events.push_back(Event::Data(Bytes::copy_from_slice(data)));
+        match queue.events.back_mut() {
+            Some(Queued::Data(last)) if last.len() + data.len() <= PIECE_BYTES => {
+                last.extend_from_slice(data);
+            }
+            _ => queue.events.push_back(Queued::Data(data.into())),
+        }
         drop(queue);
         self.arrived.notify_one();
         Ok(())
@@ -141,7 +156,7 @@ impl Inbox {
         if queue.requests > MAX_REQUESTS {
             return Err(Flood);
         }
-        queue.events.push_back(event);
+        queue.events.push_back(Queued::Request(event));
         drop(queue);
         self.arrived.notify_one();
         Ok(())
@@ -165,14 +180,14 @@ impl Inbox {
             {
                 let mut queue = self.lock();
                 match queue.events.pop_front() {
-                    Some(Event::Data(data)) => {
+                    Some(Queued::Data(data)) => {
                         queue.bytes -= data.len();
                         if queue.bytes < ROOMY_BYTES && self.crowded.swap(false, Ordering::AcqRel) {
                             self.crowd.fetch_sub(1, Ordering::AcqRel);
                         }
-                        return Event::Data(data);
+                        return Event::Data(data.freeze());
                     }
-                    Some(event) => {
+                    Some(Queued::Request(event)) => {
                         queue.requests -= 1;
                         return event;
                     }
@@ -200,5 +215,59 @@ impl Drop for Inbox {
         if self.crowded.load(Ordering::Acquire) {
             self.crowd.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Arc<Inbox> {
+        Inbox::new(Arc::default())
+    }
+
+    #[test]
+    fn packets_take_no_more_memory_than_what_is_in_them() {
+        let inbox = inbox();
+        for _ in 0..100_000 {
+            inbox.data(b"").unwrap();
+        }
+        assert_eq!(inbox.lock().events.len(), 0);
+        for _ in 0..100_000 {
+            inbox.data(b"x").unwrap();
+        }
+        assert_eq!(inbox.lock().events.len(), 100_000_usize.div_ceil(PIECE_BYTES));
+        assert_eq!(inbox.lock().bytes, 100_000);
+    }
+
+    #[tokio::test]
+    async fn input_comes_as_it_was_sent_and_requests_between_it() {
+        let inbox = inbox();
+        inbox.data(b"a").unwrap();
+        inbox.data(b"b").unwrap();
+        inbox.push(Event::Signal(Sig::INT)).unwrap();
+        inbox.data(b"c").unwrap();
+        inbox.push(Event::Eof).unwrap();
+        inbox.gone();
+        let mut told = Vec::new();
+        loop {
+            match inbox.next().await {
+                Event::Data(data) => told.push(String::from_utf8_lossy(&data).into_owned()),
+                Event::Gone => break,
+                other => told.push(format!("{other:?}")),
+            }
+        }
+        assert_eq!(told, ["ab", "Signal(INT)", "c", "Eof"]);
+        let queue = inbox.lock();
+        assert_eq!((queue.bytes, queue.requests), (0, 0));
+    }
+
+    #[test]
+    fn more_than_any_window_allows_is_a_flood() {
+        let inbox = inbox();
+        let most = FLOOD_BYTES / PIECE_BYTES;
+        (0..most).for_each(|_| inbox.data(&[0; PIECE_BYTES]).unwrap());
+        assert!(inbox.is_crowded());
+        assert!(inbox.data(&[0; PIECE_BYTES]).is_err());
     }
 }

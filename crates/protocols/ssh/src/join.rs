@@ -2,7 +2,7 @@
 //! said in it is recorded as commands, not as bytes.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use session::{NotRecorded, Permit};
@@ -37,38 +37,70 @@ pub(crate) struct Served {
 }
 
 /// Whether one of the gateway's own targets is at an address as seen from the session's target. Names count as the same
-/// place if they are written alike or have an address in common.
+/// place if they are written alike or have an address in common. To the session's target, loopback is itself, by
+/// whatever name.
 pub(crate) async fn served(visit: &Visit, host: &str, port: u32) -> Option<Served> {
     let snapshot = visit.snapshot();
     let listener_of = |kind| visit.joins.iter().find(|(joined, _)| *joined == kind).map(|(_, at)| *at);
-    let own = Address::of_url(&visit.target.url).map(|address| address.host);
-    // To the session's target, loopback is itself.
-    let meant = match own {
-        Some(own) if is_loopback(host) => own,
-        _ => host.to_owned(),
-    };
-    let mut addresses = None;
+    let own = Address::of_url(&visit.target.url).map(|address| address.host).unwrap_or_default();
+    let mut meant = None;
     for target in snapshot.targets.values().filter(|target| target.kind != TargetKind::Ssh) {
         let Some(listener) = listener_of(target.kind) else { continue };
         for place in places(&target.url).into_iter().filter(|place| u32::from(place.1) == port) {
-            let found = || Served { name: target.name.to_string(), listener };
-            if place.0.eq_ignore_ascii_case(&meant) || place.0.eq_ignore_ascii_case(host) {
-                return Some(found());
+            if meant.is_none() {
+                meant = Some(Meant::of(host, &own).await);
             }
-            if addresses.is_none() {
-                addresses = Some(looked_up(&meant).await);
-            }
-            let known = looked_up(&place.0).await;
-            if addresses.as_ref().is_some_and(|addresses| !addresses.is_disjoint(&known)) {
-                return Some(found());
+            let there = looked_up(named(&place.0)).await;
+            if meant.as_ref().is_some_and(|meant| meant.is(named(&place.0), &there)) {
+                return Some(Served { name: target.name.to_string(), listener });
             }
         }
     }
     None
 }
 
+/// What a client means by a host.
+struct Meant {
+    name: String,
+    addresses: HashSet<IpAddr>,
+}
+
+impl Meant {
+    /// By its own name, or by that of the session's target, `own`.
+    async fn of(host: &str, own: &str) -> Self {
+        let addresses = looked_up(named(host)).await;
+        if is_loopback(host) || addresses.contains(&LOOPBACK) {
+            let own = named(own);
+            return Self { name: own.to_owned(), addresses: looked_up(own).await };
+        }
+        Self { name: named(host).to_owned(), addresses }
+    }
+
+    fn is(&self, name: &str, addresses: &HashSet<IpAddr>) -> bool {
+        self.name.eq_ignore_ascii_case(name) || !self.addresses.is_disjoint(addresses)
+    }
+}
+
+/// A name without the dot that says that it is whole.
+fn named(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// What stands for a host itself, whichever of its own addresses is written.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    let host = named(host);
+    let is_below_localhost = |(_, last): (&str, &str)| last.eq_ignore_ascii_case("localhost");
+    host.eq_ignore_ascii_case("localhost")
+        || host.rsplit_once('.').is_some_and(is_below_localhost)
+        || host.parse().is_ok_and(|ip| canonical(ip) == LOOPBACK)
+}
+
+/// One form for each address: IPv4 within IPv6 is IPv4, and who connects to no address in particular reaches itself.
+fn canonical(ip: IpAddr) -> IpAddr {
+    let ip = ip.to_canonical();
+    if ip.is_loopback() || ip.is_unspecified() { LOOPBACK } else { ip }
 }
 
 /// Hosts and ports in a target's URL.
@@ -88,10 +120,10 @@ fn places(url: &str) -> Vec<(String, u16)> {
 
 async fn looked_up(host: &str) -> HashSet<IpAddr> {
     if let Ok(ip) = host.parse() {
-        return HashSet::from([ip]);
+        return HashSet::from([canonical(ip)]);
     }
     match timeout(LOOKUP_TIME, lookup_host((host, 0))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+        Ok(Ok(found)) => found.map(|address| canonical(address.ip())).collect(),
         Ok(Err(_)) | Err(_) => HashSet::new(),
     }
 }
@@ -171,7 +203,46 @@ mod tests {
 
     #[test]
     fn loopback_has_many_names() {
-        assert!(["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"].into_iter().all(is_loopback));
-        assert!(!is_loopback("db.internal") && !is_loopback("10.0.0.1"));
+        for name in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "db.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+        ] {
+            assert!(is_loopback(name), "{name}");
+        }
+        for name in ["db.internal", "10.0.0.1", "localhost.example.com", "notlocalhost", "::2", ""] {
+            assert!(!is_loopback(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_place_is_found_however_it_is_written() {
+        // Whether a client that writes `host` by way of the target `own` means what a URL calls `there`.
+        for (host, own, there, expected) in [
+            ("10.0.0.1", "web", "::ffff:10.0.0.1", true),
+            ("::ffff:10.0.0.1", "web", "10.0.0.1", true),
+            ("10.0.0.2", "web", "10.0.0.1", false),
+            ("localhost.", "10.0.0.1", "10.0.0.1", true),
+            ("0.0.0.0", "10.0.0.1", "10.0.0.1", true),
+            ("::ffff:127.0.0.1", "10.0.0.1", "10.0.0.1", true),
+            // The gateway's own host is another than the session's target.
+            ("localhost", "10.0.0.1", "127.0.0.1", false),
+            ("localhost", "127.0.0.1", "::1", true),
+            // By the resolver: an abbreviation of 127.0.0.1.
+            ("127.1", "10.0.0.1", "10.0.0.1", true),
+            ("DB.invalid.", "web", "db.invalid", true),
+        ] {
+            let meant = Meant::of(host, own).await;
+            let found = meant.is(named(there), &looked_up(named(there)).await);
+            assert_eq!(found, expected, "{host} by way of {own}, and {there}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What is kept of a stream: its beginning, up to a cap, and of the whole the count and the SHA-256.
 
+use std::fmt::Write;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use trail::record::NotKept;
 
@@ -50,6 +52,37 @@ impl Keep {
     }
 }
 
+/// What caps have left out of a command's streams. An outcome has room for one of them; the others are named in its
+/// message.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(crate) struct LeftOut {
+    pub(crate) first: Option<NotKept>,
+    pub(crate) message: Option<String>,
+}
+
+impl LeftOut {
+    /// Out of what was left out of each stream, the most telling first: what was run stands before what came of it.
+    pub(crate) fn of<'a>(streams: impl IntoIterator<Item = (&'a str, Option<NotKept>)>) -> Self {
+        let mut cut = streams.into_iter().filter_map(|(stream, not_kept)| Some((stream, not_kept?)));
+        let Some((stream, first)) = cut.next() else { return Self::default() };
+        let mut message = format!("of {stream} {} bytes are not kept", first.bytes);
+        for (stream, NotKept { bytes, sha256 }) in cut {
+            // Writing into a string never fails.
+            let _ = write!(message, "; of {stream} {bytes} bytes, SHA-256 of all of it {}", hex(&sha256));
+        }
+        Self { first: Some(first), message: Some(message) }
+    }
+}
+
+/// A digest as people compare it.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +98,26 @@ mod tests {
         whole.take(b"abcdefg");
         assert_eq!(keep.not_kept(), whole.sha256().map(|sha256| NotKept { bytes: 3, sha256 }));
         assert_eq!(keep.bytes(), 7);
+    }
+
+    #[test]
+    fn nothing_that_was_left_out_goes_unsaid() {
+        assert_eq!(LeftOut::of([("standard input", None)]), LeftOut::default());
+        let cut = |bytes| Some(NotKept { bytes, sha256: [0xab; 32] });
+        let one = LeftOut::of([("standard input", None), ("standard error", cut(5))]);
+        assert_eq!(one.first, cut(5));
+        assert_eq!(one.message.as_deref(), Some("of standard error 5 bytes are not kept"));
+        let all = LeftOut::of([
+            ("standard input", cut(1)),
+            ("standard output", cut(2)),
+            ("standard error", cut(3)),
+        ]);
+        assert_eq!(all.first, cut(1));
+        let digest = "ab".repeat(32);
+        let expected = format!(
+            "of standard input 1 bytes are not kept; of standard output 2 bytes, SHA-256 of all of it {digest}; of \
+             standard error 3 bytes, SHA-256 of all of it {digest}"
+        );
+        assert_eq!(all.message, Some(expected));
     }
 }

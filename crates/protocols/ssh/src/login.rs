@@ -11,6 +11,7 @@ use session::{Door, NotRecorded, NotThere, Opening};
 use vocabulary::{ProvenBy, Timestamp, Who};
 
 use crate::keys::GatewayKeys;
+use crate::refusal;
 
 /// What a user name asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,8 +39,9 @@ impl Asked {
 pub(crate) enum Arrived {
     /// Its target is there, and may be entered so.
     Guest(Box<Guest>),
-    /// It may not go where it wants; it hears this sentence. The trail has it already.
-    Away(String),
+    /// It may not go where it wants; it hears this sentence, and its programs have this exit status. The trail has it
+    /// already.
+    Away(String, u32),
 }
 
 /// A proven principal in front of its target.
@@ -149,23 +151,21 @@ impl LoginAttempt {
         };
         self.strangers.clear();
         let asked = Asked::of_user(user);
-        let away = |identified: session::Identified, sentence: String| {
-            identified.turned_away(&sentence).map(|()| Some(Arrived::Away(sentence)))
-        };
         let opening = match door.identified(who, holder).target(&asked.target, None) {
             Ok(opening) => opening,
             Err(refused) => {
                 let (identified, not_there) = *refused;
-                let sentence = match &not_there {
-                    NotThere::NoSuchTarget(_) => not_there.to_string(),
-                    NotThere::Forbidden(_) => format!("refused by policy: {not_there}"),
+                let (sentence, exit) = match &not_there {
+                    NotThere::NoSuchTarget(_) => (not_there.to_string(), refusal::NO_CONNECTION),
+                    NotThere::Forbidden(_) => (format!("refused by policy: {not_there}"), refusal::REFUSED),
                 };
-                return away(identified, sentence);
+                identified.turned_away(&sentence)?;
+                return Ok(Some(Arrived::Away(sentence, exit)));
             }
         };
         if let Some(sentence) = objection(&opening, &asked) {
             opening.identified().turned_away(&sentence)?;
-            return Ok(Some(Arrived::Away(sentence)));
+            return Ok(Some(Arrived::Away(sentence, refusal::NO_CONNECTION)));
         }
         Ok(Some(Arrived::Guest(Box::new(Guest { opening, login: asked.login }))))
     }

@@ -1,6 +1,6 @@
 //! One program on one channel: judged, started, relayed, and its end told to the trail before it is told to the client.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use russh::client::Msg as TargetMsg;
@@ -54,10 +54,12 @@ pub(crate) async fn run(
         && Address::of_url(&visit.target.url).is_some_and(|address| address.shell_integration);
     // Without randomness there is no key, and a shell like any other.
     let key = integrated.then(Key::new).and_then(Result::ok);
+    let asked = Cell::new(false);
     let started = tokio::select! {
-        started = start(visit, &setup, &program, key.is_some(), &cleared, extras) => started,
-        () = channel.inbox.until_gone() => Err(Failure::NotStarted("the client went away before it began".into(), Status::Cancelled)),
-        () = visit.until_over() => Err(Failure::NotStarted("the session was ended before it began".into(), Status::Cancelled)),
+        biased;
+        started = start(visit, &setup, &program, key.is_some(), &cleared, extras, &asked) => started,
+        () = channel.inbox.until_gone() => Err(Failure::given_up("the client went away", asked.get())),
+        () = visit.until_over() => Err(Failure::given_up("the session was ended", asked.get())),
     };
     match started {
         Ok(mut running) => {
@@ -81,10 +83,7 @@ pub(crate) async fn run(
             relay(visit, &channel, permit, cleared, running, inside, screen).await
         }
         Err(failure) => {
-            let (why, status, executed) = match &failure {
-                Failure::NotStarted(why, status) => (why.as_str(), *status, Some(false)),
-                Failure::Lost(why) => (why.as_str(), Status::Unknown, None),
-            };
+            let (why, status, executed) = failure.told();
             let outcome = OutcomeRecord { executed, message: Some(why), ..outcome(status) };
             visit.observe(permit, outcome).await?;
             say_and_close(&channel, why, refusal::NO_CONNECTION, terminal).await;
@@ -125,6 +124,25 @@ enum Failure {
     Lost(String),
 }
 
+impl Failure {
+    /// Nobody waits for it any more. What the target has been asked for it may run all the same.
+    fn given_up(why: &str, asked: bool) -> Self {
+        if asked {
+            Self::Lost(format!("{why} before the target had answered"))
+        } else {
+            Self::NotStarted(format!("{why} before it began"), Status::Cancelled)
+        }
+    }
+
+    /// Its message, status, and whether it ran.
+    fn told(&self) -> (&str, Status, Option<bool>) {
+        match self {
+            Self::NotStarted(why, status) => (why, *status, Some(false)),
+            Self::Lost(why) => (why, Status::Unknown, None),
+        }
+    }
+}
+
 /// A program that runs at the target.
 pub(crate) struct Running {
     pub(crate) lent: Lent,
@@ -134,7 +152,7 @@ pub(crate) struct Running {
     pub(crate) write: Guarded<ChannelWriteHalf<TargetMsg>>,
 }
 
-/// Asks the target for the program. The proof is that the intent is recorded.
+/// Asks the target for the program, and says so with `sent` just before. The proof is that the intent is recorded.
 async fn start(
     visit: &Visit,
     setup: &Setup,
@@ -142,6 +160,7 @@ async fn start(
     integrated: bool,
     cleared: &Cleared,
     extras: Extras,
+    sent: &Cell<bool>,
 ) -> Result<Running, Failure> {
     let not_started = |why: String| Failure::NotStarted(why, Status::Error);
     let own = extras.agent || extras.x11;
@@ -182,6 +201,7 @@ async fn start(
             target.request_x11(false, x11.single, x11.protocol.as_str(), x11.cookie.as_str(), x11.screen);
         asked.await.map_err(lost)?;
     }
+    sent.set(true);
     let asked = match program {
         Program::Exec(line) => target.exec(true, line.clone()).await,
         Program::Shell if integrated => target.exec(true, launch::LINE).await,
@@ -235,4 +255,19 @@ pub(crate) async fn say_and_close(channel: &ClientChannel, sentence: &str, exit:
     };
     // A client that does not read, or is gone, does without.
     let _: Result<Result<(), russh::Error>, _> = tokio::time::timeout(ANSWER_TIME, said).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_target_was_asked_for_is_never_told_as_not_run() {
+        let failure = Failure::given_up("the client went away", false);
+        let why = "the client went away before it began";
+        assert_eq!(failure.told(), (why, Status::Cancelled, Some(false)));
+        let failure = Failure::given_up("the client went away", true);
+        let why = "the client went away before the target had answered";
+        assert_eq!(failure.told(), (why, Status::Unknown, None));
+    }
 }

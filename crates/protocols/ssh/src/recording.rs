@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::json;
 use trail::record::NotKept;
+
+use crate::keep::Keep;
 
 /// One recording, as far as it has come.
 pub(crate) struct Recording {
@@ -19,9 +20,33 @@ pub(crate) struct Recording {
     bytes: u64,
     max_bytes: u64,
     full: bool,
-    /// All output, and how much of it is not kept.
-    hash: Context,
+    all_output: Whole,
+    all_input: Whole,
+}
+
+/// All of one direction, whether it is in the recording or not.
+struct Whole {
+    keep: Keep,
+    /// Bytes that are not in the recording.
     left_out: u64,
+}
+
+impl Whole {
+    fn new() -> Self {
+        Self { keep: Keep::new(0), left_out: 0 }
+    }
+
+    fn take(&mut self, data: &[u8], is_kept: bool) {
+        self.keep.take(data);
+        if !is_kept {
+            self.left_out += data.len() as u64;
+        }
+    }
+
+    fn not_kept(&self) -> Option<NotKept> {
+        let bytes = self.left_out;
+        self.keep.sha256().filter(|_| bytes > 0).map(|sha256| NotKept { bytes, sha256 })
+    }
 }
 
 /// What a recording is made of, as its first line tells.
@@ -66,27 +91,26 @@ impl Recording {
             bytes: line.len() as u64,
             max_bytes,
             full: false,
-            hash: Context::new(&SHA256),
-            left_out: 0,
+            all_output: Whole::new(),
+            all_input: Whole::new(),
         };
         (recording, line)
     }
 
     /// Output of the program; the text as it could be read so far is returned as well.
     pub(crate) fn output(&mut self, data: &[u8], now: Instant) -> (Vec<u8>, String) {
-        self.hash.update(data);
         let text = self.output.push(data);
         let line = self.event("o", &text, now);
-        if self.full && line.is_empty() {
-            self.left_out += data.len() as u64;
-        }
+        self.all_output.take(data, !self.full || !line.is_empty());
         (line, text)
     }
 
     /// Input of the user.
     pub(crate) fn input(&mut self, data: &[u8], now: Instant) -> Vec<u8> {
         let text = self.input.push(data);
-        self.event("i", &text, now)
+        let line = self.event("i", &text, now);
+        self.all_input.take(data, !self.full || !line.is_empty());
+        line
     }
 
     /// Another size of the terminal. Clients also tell one that it has already.
@@ -108,19 +132,16 @@ impl Recording {
         self.max_bytes = u64::MAX;
         // Characters that never became whole.
         let mut lines = match self.output.finish() {
-            Some(text) if self.left_out == 0 => self.event("o", text, now),
+            Some(text) if self.all_output.left_out == 0 => self.event("o", text, now),
             _ => Vec::new(),
         };
         lines.extend(self.event("x", status, now));
         lines
     }
 
-    /// What was left out of it: bytes of output, and the hash of all output.
-    pub(crate) fn not_kept(&self) -> Option<NotKept> {
-        let mut sha256 = [0; 32];
-        let digest = self.hash.clone().finish();
-        sha256.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        (self.left_out > 0).then_some(NotKept { bytes: self.left_out, sha256 })
+    /// What was left out of it, of the output and of the input, each with the hash of all of it.
+    pub(crate) fn not_kept(&self) -> (Option<NotKept>, Option<NotKept>) {
+        (self.all_output.not_kept(), self.all_input.not_kept())
     }
 
     fn event(&mut self, code: &str, text: &str, now: Instant) -> Vec<u8> {
@@ -239,7 +260,7 @@ mod tests {
         let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
         assert_eq!(read(cast_first), read(first));
         assert_eq!(cast_rest, rest);
-        assert_eq!(recording.not_kept(), None);
+        assert_eq!(recording.not_kept(), (None, None));
     }
 
     #[test]
@@ -253,9 +274,13 @@ mod tests {
         assert!(recording.input(b"c", now).is_empty());
         assert_eq!(recording.exit("0", now), b"[0.000000, \"x\", \"0\"]\n");
         let whole = [vec![b'a'; 50], vec![b'b'; 200], vec![b'c']].concat();
-        let digest = aws_lc_rs::digest::digest(&SHA256, &whole);
-        let not_kept = recording.not_kept().unwrap();
-        assert_eq!((not_kept.bytes, not_kept.sha256.as_slice()), (201, digest.as_ref()));
+        for (not_kept, bytes, whole) in
+            [(recording.not_kept().0, 201, whole.as_slice()), (recording.not_kept().1, 1, b"c".as_slice())]
+        {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, whole);
+            let not_kept = not_kept.unwrap();
+            assert_eq!((not_kept.bytes, not_kept.sha256.as_slice()), (bytes, digest.as_ref()));
+        }
     }
 
     proptest! {

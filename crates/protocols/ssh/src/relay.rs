@@ -10,14 +10,14 @@ use russh::client::Msg as TargetMsg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use session::{CaptureField, Cleared, Guarded, NotRecorded, Permit};
 use tokio::sync::Notify;
-use trail::record::OutcomeRecord;
+use trail::record::{NotKept, OutcomeRecord};
 use vocabulary::{Class, Facts, Status};
 
 use crate::client_side::ClientChannel;
 use crate::command::Asking;
 use crate::files::{Inside, Stop};
 use crate::inbox::Event;
-use crate::keep::Keep;
+use crate::keep::{Keep, LeftOut};
 use crate::lines::Lines;
 use crate::outflow::{Outflow, Thirst};
 use crate::program::{Running, say_and_close};
@@ -108,6 +108,17 @@ struct Streams {
     ended: bool,
 }
 
+impl Streams {
+    /// What caps have left out. What was run on standard input stands before what came of it.
+    fn left_out(&self) -> [(&'static str, Option<NotKept>); 3] {
+        [
+            ("standard input", self.stdin.not_kept()),
+            ("standard output", self.stdout.not_kept()),
+            ("standard error", self.stderr.not_kept()),
+        ]
+    }
+}
+
 /// Carries bytes both ways until one side ends it, then tells the trail and the client.
 pub(crate) async fn relay(
     visit: &Visit,
@@ -122,11 +133,11 @@ pub(crate) async fn relay(
     let terminal = screen.is_some();
     let settings = &visit.settings;
     // Files have entries of their own, with their digests, and a terminal has its recording.
-    let whole = screen.is_none() && matches!(inside, Inside::Opaque);
-    let kept = |cap| if whole { Keep::new(cap) } else { Keep::count() };
+    let kept = |is_own, cap| if screen.is_none() && is_own { Keep::new(cap) } else { Keep::count() };
+    let (own_input, own_output) = inside.is_own();
     let streams = RefCell::new(Streams {
-        stdin: kept(settings.keep_input_bytes),
-        stdout: kept(settings.keep_output_bytes),
+        stdin: kept(own_input, settings.keep_input_bytes),
+        stdout: kept(own_output, settings.keep_output_bytes),
         stderr: Keep::new(settings.keep_output_bytes),
         exit: None,
         input_over: false,
@@ -145,7 +156,7 @@ pub(crate) async fn relay(
             thirst: Thirst::default(),
         };
         let inbound = side.inbound(&write, &cleared);
-        let outbound = side.outbound(Outflow::new(&mut read));
+        let outbound = side.outbound(Outflow::new(&mut read, &visit.held));
         tokio::select! {
             over = outbound => over?,
             over = inbound => over?,
@@ -154,21 +165,23 @@ pub(crate) async fn relay(
             () = visit.until_ended() => Over::Session,
         }
     };
-    match inside {
-        Inside::Opaque => {}
-        Inside::Sftp(watch) => watch.over(visit).await?,
-        Inside::Scp(watch) => watch.over(visit).await?,
-    }
+    inside.over(visit).await?;
     let streams = streams.into_inner();
     let (mut record, sentence) = told(&over, &streams);
+    let mut left_out = streams.left_out();
     if let Some(Shell { screen, lines, .. }) = shell {
         let (mut screen, mut lines) = (screen.into_inner(), lines.into_inner());
         let Shown { recording, seen, .. } = screen.over(record.exit);
         keep(visit, &permit, CaptureField::Recording, &recording)?;
         seen.into_iter().try_for_each(|seen| lines.tell(visit, &permit, seen))?;
-        record.not_kept = screen.not_kept();
+        let (output, input) = screen.not_kept();
+        let [.., stderr] = left_out;
+        left_out = [("the terminal's input", input), ("the terminal's output", output), stderr];
     }
-    let message = sentence.as_deref();
+    let left_out = LeftOut::of(left_out);
+    record.not_kept = left_out.first;
+    let message = [sentence.clone(), left_out.message].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let message = Some(message.as_str()).filter(|message| !message.is_empty());
     visit.observe(permit, OutcomeRecord { message, ..record }).await?;
     match over {
         Over::Closed => {
@@ -223,12 +236,9 @@ fn told(over: &Over, streams: &Streams) -> (OutcomeRecord<'static>, Option<Strin
         Some(Exit::Status(status)) => i32::try_from(*status).ok(),
         Some(Exit::Signal { .. }) | None => None,
     };
-    let not_kept =
-        streams.stdout.not_kept().or_else(|| streams.stderr.not_kept()).or_else(|| streams.stdin.not_kept());
     let record = OutcomeRecord {
         executed,
         exit,
-        not_kept,
         bytes_in: streams.stdin.bytes(),
         bytes_out: streams.stdout.bytes().saturating_add(streams.stderr.bytes()),
         ..outcome(status)
@@ -278,7 +288,10 @@ impl Side<'_> {
                     Some(proof) => write.forward(&proof).signal(signal).await,
                     None => Ok(()),
                 },
-                Event::Gone => return Ok(Over::Client),
+                Event::Gone => {
+                    self.inside.settled().await;
+                    return Ok(Over::Client);
+                }
             };
             if sent.is_err() {
                 // The target's half tells how it ended.
@@ -300,28 +313,23 @@ impl Side<'_> {
             let line = shell.screen.borrow_mut().input(&data);
             keep(self.visit, self.permit, CaptureField::Recording, &line)?;
         }
-        let send = |data: Bytes| self.thirst.watch(write.forward(cleared).data_bytes(data));
-        match self.inside {
-            Inside::Opaque => Ok(Ok(send(data).await)),
-            Inside::Scp(watch) => match watch.take_from_client(self.visit, &data).await? {
-                Ok(()) => Ok(Ok(send(data).await)),
-                Err(stop) => Ok(Err(stop)),
-            },
-            Inside::Sftp(watch) => {
-                watch.take_from_client(&data);
-                loop {
-                    match watch.to_target(self.visit, self.channel).await? {
-                        Ok(Some(packets)) => {
-                            if let Err(error) = send(packets).await {
-                                return Ok(Ok(Err(error)));
-                            }
-                        }
-                        Ok(None) => return Ok(Ok(Ok(()))),
-                        Err(stop) => return Ok(Err(stop)),
+        let mut data = data;
+        loop {
+            match self.inside.to_target(self.visit, &self.client(), &mut data).await? {
+                Ok(Some(data)) => {
+                    if let Err(error) = self.thirst.watch(write.forward(cleared).data_bytes(data)).await {
+                        return Ok(Ok(Err(error)));
                     }
                 }
+                Ok(None) => return Ok(Ok(Ok(()))),
+                Err(stop) => return Ok(Err(stop)),
             }
         }
+    }
+
+    /// Who hears of what is held inside of the channel.
+    const fn client(&self) -> Client<'_> {
+        Client::Channel { channel: self.channel, terminal: self.shell.is_some() }
     }
 
     /// What a terminal shows: recorded, and read for what runs in it. Returns what the client gets to see.
@@ -370,7 +378,7 @@ impl Side<'_> {
             let message = tokio::select! {
                 biased;
                 message = from.next() => message,
-                () = self.own_answer() => {
+                () = self.inside.own_answer() => {
                     if let Err(stop) = self.output(&mut from, Bytes::new()).await? {
                         return Ok(Over::Stopped(stop));
                     }
@@ -424,24 +432,19 @@ impl Side<'_> {
         }
     }
 
-    /// The end of the output: what was held back of it, since it could have become a marker.
+    /// The end of the output: what was held back of it, since it could have become a marker or a line of scp's.
     async fn drained(&self, from: &mut Outflow<'_>) -> Result<(), NotRecorded> {
-        let Some(shell) = self.shell else { return Ok(()) };
-        let shown = shell.screen.borrow_mut().drained();
-        let rest = self.tell(shell, shown)?;
+        let mut rest = self.inside.rest_of_target();
+        if let Some(shell) = self.shell {
+            let shown = shell.screen.borrow_mut().drained();
+            let held = self.tell(shell, shown)?;
+            self.streams.borrow_mut().stdout.take(&held);
+            rest = [rest, held].concat().into();
+        }
         if !rest.is_empty() {
-            self.streams.borrow_mut().stdout.take(&rest);
             drop(from.meanwhile(&self.thirst, self.channel.write.data_bytes(rest)).await);
         }
         Ok(())
-    }
-
-    /// Returns when the gateway has an answer of its own to say.
-    async fn own_answer(&self) {
-        match self.inside {
-            Inside::Sftp(watch) => watch.own_answer().await,
-            Inside::Opaque | Inside::Scp(_) => std::future::pending().await,
-        }
     }
 
     /// Returns when the client has to hear that there is no more output although the program goes on.
@@ -468,29 +471,16 @@ impl Side<'_> {
         let data = self.shown(data)?;
         let kept = self.streams.borrow_mut().stdout.take(&data).len();
         keep(self.visit, self.permit, CaptureField::Stdout, data.get(..kept).unwrap_or_default())?;
-        match self.inside {
-            Inside::Opaque => {}
-            Inside::Scp(watch) => {
-                if let Err(stop) = watch.take_from_target(self.visit, &data).await? {
-                    return Ok(Err(stop));
+        let mut data = data;
+        loop {
+            match self.inside.to_client(self.visit, &self.client(), &mut data).await? {
+                Ok(Some(data)) => {
+                    drop(from.meanwhile(&self.thirst, self.channel.write.data_bytes(data)).await);
                 }
-            }
-            Inside::Sftp(watch) => {
-                watch.take_from_target(&data);
-                loop {
-                    match watch.to_client(self.visit).await? {
-                        Ok(Some(packets)) => {
-                            let said = self.channel.write.data_bytes(packets);
-                            drop(from.meanwhile(&self.thirst, said).await);
-                        }
-                        Ok(None) => return Ok(Ok(())),
-                        Err(stop) => return Ok(Err(stop)),
-                    }
-                }
+                Ok(None) => return Ok(Ok(())),
+                Err(stop) => return Ok(Err(stop)),
             }
         }
-        drop(from.meanwhile(&self.thirst, self.channel.write.data_bytes(data)).await);
-        Ok(Ok(()))
     }
 }
 

@@ -135,8 +135,8 @@ impl Screen {
         Shown { data: Bytes::new(), recording, seen }
     }
 
-    /// What the recording's largest size left out of it.
-    pub(crate) fn not_kept(&self) -> Option<NotKept> {
+    /// What the recording's largest size left out of it, of the output and of the input.
+    pub(crate) fn not_kept(&self) -> (Option<NotKept>, Option<NotKept>) {
         self.recording.not_kept()
     }
 

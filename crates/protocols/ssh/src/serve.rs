@@ -140,8 +140,8 @@ impl Protocol for Ssh {
                 Box::pin(self.host(*guest, client)).await;
                 Ended::Session
             }
-            Some(Arrived::Away(sentence)) => {
-                turn_away(client, &sentence).await;
+            Some(Arrived::Away(sentence, exit)) => {
+                turn_away(client, &sentence, exit).await;
                 Ended::TurnedAway
             }
             // Too late, or gone: nothing is left to be said.
@@ -178,7 +178,7 @@ impl Ssh {
         };
         let session = match opening.start_guarded(place) {
             Ok(session) => session,
-            Err(error) => return turn_away(client, &error.to_string()).await,
+            Err(error) => return turn_away(client, &error.to_string(), refusal::NO_CONNECTION).await,
         };
         let Client { handle, inboxes, wishes, switch } = client;
         let settings = Arc::clone(&self.settings);
@@ -305,15 +305,15 @@ async fn not_reached(opening: Opening, login: Option<String>, client: Client, er
         Ok(()) => format!("{error}; {}", error.advice()),
         Err(error) => error.to_string(),
     };
-    turn_away(client, &sentence).await;
+    turn_away(client, &sentence, refusal::NO_CONNECTION).await;
 }
 
 /// A client that is let in only to hear why it can't go on: on its first channel, if it opens one.
-async fn turn_away(mut client: Client, sentence: &str) {
+async fn turn_away(mut client: Client, sentence: &str, exit: u32) {
     let patience = timeout(Duration::from_secs(5), client.wishes.recv()).await;
     if let Ok(Some(Wish::Program { channel, setup, program })) = patience {
         let terminal = setup.terminal.is_some() || program == Program::Shell;
-        program::say_and_close(&channel, sentence, refusal::NO_CONNECTION, terminal).await;
+        program::say_and_close(&channel, sentence, exit, terminal).await;
         // A client that has shown it goes by itself. One that is told to go before that shows nothing of it.
         drop(timeout(FAREWELL, async { while client.wishes.recv().await.is_some() {} }).await);
     }

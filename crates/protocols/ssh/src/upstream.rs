@@ -173,9 +173,9 @@ impl Credential {
             });
             return Ok(Self::Key(Arc::new(key), certificate.transpose()?.map(Box::new)));
         }
-        match text("password") {
-            Some(password) => Ok(Self::Password(password?.to_owned())),
-            None => Err(UpstreamError::NoCredential),
+        match text("password").transpose()? {
+            Some(password) if !password.is_empty() => Ok(Self::Password(password.to_owned())),
+            _ => Err(UpstreamError::NoCredential),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use russh::server::Handle;
 use session::{
-    Cleared, Judged, NotRecorded, OpenSession, Permit, Recorded, RefusalKind, Snapshot, Target, Turn,
+    Cleared, Hold, Judged, NotRecorded, OpenSession, Permit, Recorded, RefusalKind, Snapshot, Target, Turn,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use trail::record::OutcomeRecord;
@@ -17,6 +17,7 @@ use vocabulary::{SessionId, Status, TargetKind, Timestamp};
 use crate::client_side::ClientChannel;
 use crate::command::Asking;
 use crate::inbox::Inboxes;
+use crate::outflow::Held;
 use crate::pool::{Lent, Pool};
 use crate::upstream::{Incoming, TargetSide, UpstreamError};
 use crate::{Settings, program, refusal};
@@ -30,14 +31,25 @@ pub(crate) enum Verdict {
 }
 
 /// Who hears of a command that is held.
+#[derive(Clone, Copy)]
 pub(crate) enum Client<'a> {
     /// The channel that it came by; `terminal` if it has one.
     Channel { channel: &'a ClientChannel, terminal: bool },
+    /// That channel, which has been told enough: only its end is noticed.
+    Muted { channel: &'a ClientChannel },
     /// Nobody: it has no place for a sentence.
     Nobody,
 }
 
 impl Client<'_> {
+    /// The same, but told nothing any more.
+    pub(crate) const fn muted(self) -> Self {
+        match self {
+            Self::Channel { channel, .. } | Self::Muted { channel } => Self::Muted { channel },
+            Self::Nobody => Self::Nobody,
+        }
+    }
+
     pub(crate) async fn tell(&self, sentence: &str) {
         if let Self::Channel { channel, terminal } = self {
             program::tell(channel, sentence, *terminal).await;
@@ -46,7 +58,7 @@ impl Client<'_> {
 
     async fn until_gone(&self) {
         match self {
-            Self::Channel { channel, .. } => channel.inbox.until_gone().await,
+            Self::Channel { channel, .. } | Self::Muted { channel } => channel.inbox.until_gone().await,
             Self::Nobody => std::future::pending().await,
         }
     }
@@ -80,6 +92,8 @@ pub(crate) struct Visit {
     pool: Arc<Pool>,
     /// What the client sends, by channel.
     pub(crate) inboxes: Inboxes,
+    /// Output of all channels that is held so that input can go on.
+    pub(crate) held: Held,
     /// Where the gateway's own listeners are: a forwarding to what a target of theirs serves is joined to them.
     pub(crate) joins: Arc<[(TargetKind, SocketAddr)]>,
     /// The connection that listens at the target for the client, once there is one.
@@ -116,6 +130,7 @@ impl Visit {
             pool,
             first: Cell::new(Some(first)),
             inboxes,
+            held: Held::default(),
             joins,
             listening: RefCell::default(),
             incoming: RefCell::default(),
@@ -184,6 +199,40 @@ impl Visit {
     /// Judges a command; returns when what was decided is as durable as it has to be. One that is held waits here for
     /// people: `client` is told at once, and called off when it leaves.
     pub(crate) async fn judge(&self, asking: &Asking, client: &Client<'_>) -> Result<Verdict, NotRecorded> {
+        let waits = async |hold: &mut Hold| {
+            if let Some(notice) = hold.notice() {
+                client.tell(&format!("{} {}", notice.message, notice.hint)).await;
+            }
+            tokio::select! {
+                verdict = poll_fn(|cx| hold.poll_verdict(cx)) => verdict,
+                () = client.until_gone() => session::Verdict::Left,
+                () = self.until_over() => session::Verdict::Left,
+            }
+        };
+        self.judge_with(asking, waits).await
+    }
+
+    /// As [`judge`](Self::judge), for what nobody can wait for: where people have to be asked they are, and the answer is
+    /// no. The same command goes through once they have approved it.
+    pub(crate) async fn judge_at_once(&self, asking: &Asking) -> Result<Verdict, NotRecorded> {
+        let waits = async |hold: &mut Hold| {
+            // Without a notice it has been approved already, and only the use of that is still to be stored.
+            if hold.notice().is_some() {
+                return session::Verdict::Lapsed;
+            }
+            tokio::select! {
+                verdict = poll_fn(|cx| hold.poll_verdict(cx)) => verdict,
+                () = self.until_over() => session::Verdict::Left,
+            }
+        };
+        self.judge_with(asking, waits).await
+    }
+
+    async fn judge_with(
+        &self,
+        asking: &Asking,
+        waits: impl AsyncFn(&mut Hold) -> session::Verdict,
+    ) -> Result<Verdict, NotRecorded> {
         let command = asking.command();
         let (mut judged, mut recorded) = self.turn(|turn| turn.judge(&command))?;
         loop {
@@ -202,14 +251,7 @@ impl Visit {
                 }
                 Judged::Held(hold) => hold,
             };
-            if let Some(notice) = hold.notice() {
-                client.tell(&format!("{} {}", notice.message, notice.hint)).await;
-            }
-            let verdict = tokio::select! {
-                verdict = poll_fn(|cx| hold.poll_verdict(cx)) => verdict,
-                () = client.until_gone() => session::Verdict::Left,
-                () = self.until_over() => session::Verdict::Left,
-            };
+            let verdict = waits(&mut hold).await;
             (judged, recorded) = self.turn(|turn| turn.resume(hold, verdict, &command))?;
         }
     }

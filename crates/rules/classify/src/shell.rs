@@ -12,6 +12,7 @@ mod facts;
 mod lexer;
 pub mod limits;
 mod programs;
+mod scp;
 mod scripts;
 mod syntax;
 mod walk;
@@ -20,6 +21,7 @@ mod word;
 use vocabulary::{Class, Facts};
 
 pub use cache::Cache;
+pub use scp::{ScpHalf, ScpPath, scp_half};
 
 /// Whether the command has a terminal: then some programs start a pager, which runs what is typed into it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

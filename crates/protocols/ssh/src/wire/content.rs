@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::keep::Keep;
+use trail::record::NotKept;
+
+use crate::keep::{Keep, hex};
 
 /// Bytes that wait for the piece before them; with more, the content's digest is given up.
 const MAX_WAITING_BYTES: usize = 8 << 20;
@@ -86,12 +88,33 @@ impl Content {
     }
 
     /// Where the content begins, if not at the file's beginning.
-    pub(crate) fn offset(&self) -> Option<u64> {
+    fn offset(&self) -> Option<u64> {
         self.start.filter(|start| *start > 0)
     }
 
+    /// What stands for the content in the trail.
+    pub(crate) fn not_kept(&self) -> Option<NotKept> {
+        let bytes = self.bytes;
+        self.sha256().filter(|_| bytes > 0).map(|sha256| NotKept { bytes, sha256 })
+    }
+
+    /// What else there is to say of it.
+    pub(crate) fn note(&self) -> Option<String> {
+        if self.bytes > 0 && self.sha256().is_none() {
+            return Some("its parts overlap, so there is no digest".to_owned());
+        }
+        self.offset().map(|offset| format!("from byte {offset} on"))
+    }
+
+    /// All of it in words, where there is no other place for it.
+    pub(crate) fn told(&self) -> String {
+        let digest = self.sha256().map(|sha256| format!("SHA-256 {}", hex(&sha256)));
+        let bytes = format!("{} bytes", self.bytes);
+        [Some(bytes), digest, self.note()].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// SHA-256 of the content, if it came as one piece from its beginning to its end.
-    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
+    fn sha256(&self) -> Option<[u8; 32]> {
         self.keep.sha256().filter(|_| self.whole && self.waiting.is_empty())
     }
 }
@@ -123,5 +146,19 @@ mod tests {
         let mut content = Content::default();
         content.piece(7, b"x");
         assert_eq!((content.offset(), content.bytes()), (Some(7), 1));
+        assert_eq!(content.note().as_deref(), Some("from byte 7 on"));
+    }
+
+    #[test]
+    fn content_is_told_in_words() {
+        let mut content = Content::default();
+        content.piece(2, b"");
+        assert_eq!((content.not_kept(), content.note()), (None, None));
+        content.piece(0, b"ab");
+        content.piece(2, b"c");
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(content.told(), format!("3 bytes, SHA-256 {sha256}"));
+        content.piece(0, b"ab");
+        assert_eq!(content.told(), "5 bytes, its parts overlap, so there is no digest");
     }
 }

@@ -103,6 +103,24 @@ impl Request {
             | Self::Unknown { id, .. } => Some(*id),
         }
     }
+
+    /// The open file or folder that it is about.
+    pub(crate) const fn handle(&self) -> Option<&Bytes> {
+        match self {
+            Self::Close { handle, .. }
+            | Self::Read { handle, .. }
+            | Self::Write { handle, .. }
+            | Self::ReadDir { handle, .. }
+            | Self::Handle { handle, .. } => Some(handle),
+            Self::Init
+            | Self::Open { .. }
+            | Self::OpenDir { .. }
+            | Self::Path { .. }
+            | Self::Paths { .. }
+            | Self::Extended { .. }
+            | Self::Unknown { .. } => None,
+        }
+    }
 }
 
 /// Flags of SSH_FXP_OPEN.
@@ -272,11 +290,19 @@ pub(crate) fn answer(packet: &Bytes) -> Result<Answer, NotSftp> {
 
 /// `SSH_FX_PERMISSION_DENIED` with a sentence, for a request that the gateway does not let through.
 pub(crate) fn denied(id: u32, sentence: &str) -> Bytes {
-    const PERMISSION_DENIED: u32 = 3;
+    status(id, 3, sentence)
+}
+
+/// `SSH_FX_FAILURE` with a sentence, for a request that makes no sense.
+pub(crate) fn failed(id: u32, sentence: &str) -> Bytes {
+    status(id, 4, sentence)
+}
+
+fn status(id: u32, code: u32, sentence: &str) -> Bytes {
     let mut packet = vec![0; 4];
     packet.push(101);
     packet.extend_from_slice(&id.to_be_bytes());
-    packet.extend_from_slice(&PERMISSION_DENIED.to_be_bytes());
+    packet.extend_from_slice(&code.to_be_bytes());
     for text in [sentence.as_bytes(), b"en"] {
         packet.extend_from_slice(&u32::try_from(text.len()).unwrap_or(0).to_be_bytes());
         packet.extend_from_slice(text);

@@ -5,7 +5,7 @@ use vocabulary::{Class, Effect, Usage};
 use super::programs::{self, Operands};
 use super::walk::{Around, Walk};
 use super::word::{self, Word};
-use super::{DECODED, FETCHED, Reason, limits, scripts};
+use super::{DECODED, FETCHED, Reason, limits, scp, scripts};
 
 /// Programs that bring text from elsewhere.
 const FETCH: &[&str] = &[
@@ -127,6 +127,9 @@ impl Walk {
 
     /// A program whose arguments are neither commands nor, in the main, code.
     fn simple_program(&mut self, name: &str, arguments: &[Word]) {
+        if name == "scp" && self.scp_half(arguments) {
+            return;
+        }
         let special = match name {
             "test" | "[" => Some(scripts::test(name, arguments)),
             "printf" => Some(scripts::printf(arguments)),
@@ -135,12 +138,11 @@ impl Walk {
             "set" => Some(scripts::set(arguments)),
             "tar" => scripts::tar(arguments),
             "rsync" => scripts::rsync_server(arguments),
-            "scp" => scripts::scp_server(arguments),
             _ => None,
         };
         if let Some((effect, class)) = special {
             self.found.program(name, effect, class);
-            if matches!(name, "tar" | "rsync" | "scp") {
+            if matches!(name, "tar" | "rsync") {
                 arguments.iter().filter(|word| !word.can_be_option()).for_each(|word| self.mention(word));
             }
             return;
@@ -180,6 +182,18 @@ impl Walk {
                 last.into_iter().for_each(|file| self.writes(file));
             }
         }
+    }
+
+    /// The other half of a client's `scp`, whose files are told one by one by who reads its protocol. Nobody does where
+    /// the text does more than that: then it is code like any other `scp`. Whether it was that.
+    fn scp_half(&mut self, arguments: &[Word]) -> bool {
+        let Some(half) = scp::half(arguments).filter(|_| self.alone && self.wrapped == 0) else {
+            return false;
+        };
+        self.found.program("scp", Effect::File, Class::Transfer);
+        let usage = if half.takes { Usage::Write } else { Usage::Read };
+        half.paths.iter().for_each(|path| self.found.object(&path.text, usage));
+        true
     }
 
     fn unknown(&mut self, name: &str) {

@@ -462,24 +462,3 @@ pub(super) fn rsync_server(arguments: &[Word]) -> Option<Verdict> {
     }
     Some((Effect::File, Class::Transfer))
 }
-
-/// What a client's scp runs at the other end: `scp -t path`, `scp -f path`.
-pub(super) fn scp_server(arguments: &[Word]) -> Option<Verdict> {
-    let mut words = arguments.iter();
-    let mut serves = false;
-    for word in words.by_ref() {
-        if !word.can_be_option() {
-            break;
-        }
-        let text = word.known()?;
-        if text == "--" {
-            break;
-        }
-        let letters = text.strip_prefix('-')?;
-        if !letters.bytes().all(|letter| b"tfrpdvq".contains(&letter)) {
-            return None;
-        }
-        serves |= letters.contains(['t', 'f']);
-    }
-    serves.then_some((Effect::File, Class::Transfer))
-}

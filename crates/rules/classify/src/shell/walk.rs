@@ -9,7 +9,7 @@ use vocabulary::{Class, Effect, Usage};
 
 use super::facts::Found;
 use super::word::{self, Word};
-use super::{Reason, Terminal, limits, syntax};
+use super::{Reason, Terminal, limits, scp, syntax};
 
 /// Looks at a text and keeps what it finds.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Walk {
     depth: usize,
     /// How many programs run the one at hand.
     pub wrapped: usize,
+    /// Whether the command at hand is all that the client's text is.
+    pub alone: bool,
 }
 
 /// Where the standard input of a command comes from.
@@ -51,6 +53,7 @@ impl Walk {
             programs: 0,
             depth: 0,
             wrapped: 0,
+            alone: false,
         }
     }
 
@@ -61,9 +64,11 @@ impl Walk {
             return Err(Reason::TooDeep);
         }
         let program = syntax::parse(text)?;
+        let outer = std::mem::replace(&mut self.alone, self.depth == 1 && scp::is_alone(&program));
         for list in &program.complete_commands {
             self.list(list)?;
         }
+        self.alone = outer;
         self.depth -= 1;
         Ok(())
     }
