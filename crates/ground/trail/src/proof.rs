@@ -197,7 +197,8 @@ pub fn verify_proof(text: &str, trust: &ProofTrust) -> Result<Proven, TrailError
         let counts = |is_named: bool| !names_logs || is_named;
         let by_trail =
             counts(trail_is_named) && trail.as_ref().is_some_and(|trail| policy.is_met_by(trail.note()));
-        if !by_trail && !(counts(own_is_named) && policy.is_met_by(checkpoint.note())) {
+        let by_itself = counts(own_is_named) && policy.is_met_by(checkpoint.note());
+        if !by_trail && !by_itself {
             return Err(wrong(
                 &"neither its checkpoint nor that of the trail log is cosigned as the policy asks",
             ));
