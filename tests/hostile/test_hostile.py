@@ -344,7 +344,8 @@ class Hostile(unittest.TestCase):
     def test_a_client_that_never_reads(self):
         sessions = [self.raw() for _ in range(4)]
         for session in sessions:
-            session.send(query("SELECT repeat('x', 10000) FROM generate_series(1, 200000)"))
+            # Sent as it is made, and never done.
+            session.send(query("SELECT repeat('x', 10000), generate_series(1, 1000000000)"))
         time.sleep(2)
         self.assert_serves()
         self.assertLess(self.gateway.memory_mib("VmHWM"), MEMORY_MIB)
@@ -352,6 +353,8 @@ class Hostile(unittest.TestCase):
             session.socket.close()
         running = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
         until(lambda: self.server.psql(running) == "0", seconds=20)
+        outcomes = [entry["outcome"] for entry in self.gateway.entries("--kind", "command") if "1000000000" in entry["command"]["text"]]
+        self.assertEqual([outcome["status"] for outcome in outcomes], ["cancelled"] * 4)
 
     def test_a_client_that_only_writes(self):
         """Pipelined queries whose answers nobody reads: the client has to wait, nobody else."""

@@ -119,7 +119,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Counts rows that were returned.
+    /// Counts rows that went to the client.
     pub fn rows(&self, rows: u64, at: Timestamp) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).1.add(at, rows);
     }

@@ -123,7 +123,7 @@ impl Gatehouse {
 
     /// Lets nobody in any more and asks every session to end.
     pub fn close(&self) {
-        self.closing.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::SeqCst);
         for live in self.live.all() {
             live.end(EndCause::Shutdown);
         }
@@ -139,7 +139,7 @@ impl Gatehouse {
     /// Whether the gateway is stopping.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.closing.load(Ordering::SeqCst)
     }
 
     pub(crate) fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {

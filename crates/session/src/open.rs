@@ -7,7 +7,7 @@ use vocabulary::{ClientInfo, SessionId, Timestamp, Where, Who};
 
 use crate::budget::Seat;
 use crate::gatehouse::{Gatehouse, new_session_id};
-use crate::live::Live;
+use crate::live::{EndCause, Live};
 use crate::rule::Rules;
 use crate::snapshot::{Snapshot, Target};
 use crate::turn::Turn;
@@ -56,7 +56,7 @@ pub struct OpenSession {
     pub(crate) house: Arc<Gatehouse>,
     pub(crate) id: SessionId,
     pub(crate) next_seq: u64,
-    /// Whether the explicit transaction under way has changed anything.
+    /// Whether the explicit transaction that is, or may be, under way has changed anything.
     pub(crate) transaction_wrote: bool,
     pub(crate) rules: Rules,
     pub(crate) codes: Codes,
@@ -90,6 +90,10 @@ impl OpenSession {
         house.trail.append_one(&start.into()).map_err(|error| NotRecorded::new(&error))?;
         let live = Arc::new(Live::new(id, Arc::clone(who), Arc::clone(target), at, expires_at));
         house.live.add(Arc::clone(&live));
+        // Added first, then looked: whoever closes the house either finds it among the others, or has said so before.
+        if house.is_closing() {
+            live.end(EndCause::Shutdown);
+        }
         let rules = Rules::new(&house, &live, place, client.addr.clone());
         let codes = Codes::default();
         Ok(Self {

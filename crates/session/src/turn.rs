@@ -12,7 +12,7 @@ use vocabulary::{Decision, Facts, Status, Timestamp, TransactionControl};
 
 use crate::budget::Meter;
 use crate::desk::Ticket;
-use crate::gatehouse::Level;
+use crate::gatehouse::{Durability, Level};
 use crate::open::{NotRecorded, OpenSession};
 
 thread_local! {
@@ -322,12 +322,16 @@ impl<'s> Turn<'s> {
         if outcome.executed != Some(false) && outcome.status != Status::Denied {
             self.level = self.level.max(permit.level);
         }
-        if let (Some(rows), Some(duties)) = (outcome.rows, &permit.duties)
-            && let Some(meter) = &duties.meter
-        {
-            meter.rows(rows, now);
-        }
         Ok(())
+    }
+
+    /// Counts rows of a command that went to the client against its budget. An outcome's rows are not those: of an
+    /// UPDATE they are what it changed.
+    pub fn returned(&mut self, permit: &Permit, rows: u64) {
+        let meter = permit.duties.as_ref().and_then(|duties| duties.meter.as_ref());
+        if let Some(meter) = meter.filter(|_| rows > 0) {
+            meter.rows(rows, Timestamp::now());
+        }
     }
 
     /// Writes the turn into the journal with one append.
@@ -358,29 +362,32 @@ impl<'s> Turn<'s> {
         rules.rule(house, &UNKNOWN, false, &[]).ruling.is_permit()
     }
 
-    /// The protocol saw that no explicit transaction is under way.
+    /// The protocol saw that no explicit transaction is under way, and that nothing it has sent can have begun one.
     pub const fn outside_transaction(&mut self) {
         self.session.transaction_wrote = false;
     }
 
-    /// What a command needs before it leaves. In an explicit transaction the effects do not last before its
-    /// end, so the barrier stands there; what outlives a rollback waits at once.
+    /// What a command needs before it leaves.
     pub(crate) fn level_of(&mut self, command: &Command<'_>) -> Level {
-        let durability = self.session.house.durability;
-        let facts = &command.known.facts;
-        if facts.transaction == Some(TransactionControl::Commit) {
-            let wrote = std::mem::take(&mut self.session.transaction_wrote);
-            return if wrote { durability.changes } else { durability.reads };
-        }
-        if facts.class.is_harmless() && !facts.outlives_rollback {
-            return durability.reads;
-        }
-        if command.in_transaction && !facts.outlives_rollback {
-            self.session.transaction_wrote = true;
-            return durability.reads;
-        }
-        durability.changes
+        let OpenSession { house, transaction_wrote, .. } = &mut *self.session;
+        level(house.durability, &command.known.facts, command.in_transaction, transaction_wrote)
     }
+}
+
+/// What a command needs before it leaves. In an explicit transaction the effects do not last before its end, so the
+/// barrier stands there; what outlives a rollback waits at once. `wrote`: whether the transaction has changed anything.
+fn level(durability: Durability, facts: &Facts, in_transaction: bool, wrote: &mut bool) -> Level {
+    if facts.transaction == Some(TransactionControl::Commit) {
+        // It may be skipped or fail, and the transaction go on: what was written stays so until there is none.
+        return if *wrote { durability.changes } else { durability.reads };
+    }
+    if facts.class.is_harmless() && !facts.outlives_rollback {
+        return durability.reads;
+    }
+    // Whatever waits by itself may have written, and hold locks, all the same; and where it is not known for certain
+    // that a transaction is under way, there may be one.
+    *wrote = true;
+    if in_transaction && !facts.outlives_rollback { durability.reads } else { durability.changes }
 }
 
 impl Drop for Turn<'_> {
@@ -391,5 +398,40 @@ impl Drop for Turn<'_> {
             self.session.next_seq = self.first_seq;
         }
         BATCH.set(Some(std::mem::take(&mut self.batch)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vocabulary::Class;
+
+    use super::*;
+
+    /// Levels of these commands one after another, each with whether it is in a transaction for certain.
+    fn levels(commands: &[(&Facts, bool)]) -> Vec<Level> {
+        let mut wrote = false;
+        let of = |(facts, inside): &(&Facts, bool)| level(Durability::default(), facts, *inside, &mut wrote);
+        commands.iter().map(of).collect()
+    }
+
+    fn control(verb: &str, transaction: TransactionControl) -> Facts {
+        Facts { transaction: Some(transaction), ..Facts::plain(verb, Class::Session) }
+    }
+
+    #[test]
+    fn a_transaction_is_synced_with_its_commit_if_it_wrote() {
+        let (begin, commit) =
+            (control("BEGIN", TransactionControl::Begin), control("COMMIT", TransactionControl::Commit));
+        let (read, write) = (Facts::plain("SELECT", Class::Read), Facts::plain("INSERT", Class::Write));
+        let lasting = Facts { outlives_rollback: true, ..write.clone() };
+        let (crash, power) = (Level::Crash, Level::Power);
+        assert_eq!(levels(&[(&begin, false), (&read, true), (&commit, true)]), [crash; 3]);
+        assert_eq!(levels(&[(&begin, false), (&write, true), (&commit, true)]), [crash, crash, power]);
+        // A sequence's next number stands at once; the row beside it with the COMMIT.
+        assert_eq!(levels(&[(&begin, false), (&lasting, true), (&commit, true)]), [crash, power, power]);
+        // Sent together, the BEGIN is not answered yet.
+        assert_eq!(levels(&[(&begin, false), (&write, false), (&commit, false)]), [crash, power, power]);
+        // A COMMIT that was skipped has ended nothing.
+        assert_eq!(levels(&[(&write, true), (&commit, true), (&commit, true)]), [crash, power, power]);
     }
 }

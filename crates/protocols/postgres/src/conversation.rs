@@ -10,7 +10,8 @@
 //!   [`Conversation::abandon`].
 //! - A message that depends on an answer which the target still owes for an *earlier* segment (a name, a setting that
 //!   changes how text is read) is not scanned before that answer: [`Next::Stalled`]. Inside one segment nothing
-//!   waits, since the target may owe its answers until the Sync.
+//!   waits, since the target may owe its answers until the Sync; but for a Sync behind what may read COPY data, whose
+//!   answer comes without it.
 //! - Memory is bounded by [`limits`]: a message is either buffered whole up to a limit or passed on as it comes.
 
 mod client;
@@ -29,17 +30,17 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use classify::postgres::{Following, Name, PreparedStatement, SearchPath, Settings};
+use classify::postgres::{Following, Freed, Name, PreparedStatement, SearchPath, Settings};
 use policy::Obligations;
 use session::{CaptureField, Command, Known, NotRecorded, Notice, Together, Verdict};
 use trail::record::{OutcomeRecord, ParamsBuf};
-use vocabulary::Status;
+use vocabulary::{Facts, Status};
 
 use crate::facts::FactsCache;
 use crate::wire::backend::Transaction;
 use crate::wire::error_response::Report;
 use cursors::Cursors;
-use names::{Names, Opened, SlotId};
+use names::{Found, Moment, Names, Opened, SlotId};
 pub use running::CommandKey;
 use running::{Commands, Parts};
 
@@ -102,6 +103,11 @@ pub trait Recorder {
     /// What the client is told at once of a command that is held.
     fn notice(hold: &Self::Hold) -> Option<&Notice>;
 
+    /// So many rows of a command went to the client. Called once, right before its outcome is observed.
+    fn returned(&mut self, permit: &Self::Permit, rows: u64) {
+        let _ = (permit, rows);
+    }
+
     /// Takes a command's outcome.
     ///
     /// # Errors
@@ -111,7 +117,7 @@ pub trait Recorder {
     /// Whether policy permits what nothing is known of: then it does not matter what code may have set.
     fn permits_unknown(&mut self) -> bool;
 
-    /// No explicit transaction is under way.
+    /// No explicit transaction is under way, and nothing that was sent can have begun one.
     fn outside_transaction(&mut self);
 }
 
@@ -155,6 +161,10 @@ impl Recorder for session::Turn<'_> {
 
     fn try_permit(&mut self, command: &Command<'_>) -> Result<Option<Self::Permit>, NotRecorded> {
         session::Turn::try_permit(self, command)
+    }
+
+    fn returned(&mut self, permit: &Self::Permit, rows: u64) {
+        session::Turn::returned(self, permit, rows);
     }
 
     fn observe(&mut self, permit: Self::Permit, outcome: OutcomeRecord<'_>) -> Result<(), NotRecorded> {
@@ -230,6 +240,16 @@ pub struct Edit {
     pub pass: usize,
 }
 
+/// What the target may yet ask COPY data for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyToCome {
+    Nothing,
+    /// A command that was executed.
+    Execute(CommandKey),
+    /// The simple query of this segment, for any of its statements.
+    Query(u64),
+}
+
 /// A command that waits for people.
 #[derive(Debug)]
 enum Held<H> {
@@ -252,6 +272,9 @@ struct Statement {
     known: Rc<Known>,
     prepares: Option<PreparedStatement>,
     declares: Option<PreparedStatement>,
+    frees: Option<Freed>,
+    /// It is a COPY that reads from the client, or may be one.
+    copies_in: bool,
     /// What is known of it holds under this path; `None`: it is not known from its text.
     path: Option<Arc<SearchPath>>,
     /// What is known of it hangs on what a name stands for when it runs.
@@ -260,6 +283,13 @@ struct Statement {
     types: RefCell<Box<[u8]>>,
     /// Its share of [`limits::MAX_PREPARED_BYTES`], given back when it is dropped.
     _charge: Option<Charge>,
+}
+
+impl Statement {
+    /// Whether the target looks its names up only when it is executed. What it plans, it plans at Bind.
+    fn is_late(&self) -> bool {
+        !matches!(self.known.facts().verb.as_str(), "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE")
+    }
 }
 
 /// Bytes that a prepared statement holds of its session's allowance.
@@ -288,6 +318,18 @@ struct Portal {
     statement: Rc<Statement>,
     /// The command, until it is observed.
     command: Option<CommandKey>,
+    /// Where [`Conversation::changes_for`] its statement stood when it was judged.
+    changes: u64,
+    /// What judging it again takes, where there are parameters.
+    bound: Option<Box<Bound>>,
+}
+
+/// Parameters of a portal that may have to be judged again.
+#[derive(Debug)]
+struct Bound {
+    params: ParamsBuf,
+    /// Whether that is all of them.
+    whole: bool,
 }
 
 /// What the target still has to answer.
@@ -295,13 +337,13 @@ struct Portal {
 enum Expected {
     Parse {
         name: Box<[u8]>,
-        opened: Option<Opened<Rc<Statement>>>,
+        opened: Opened<Rc<Statement>>,
         statement: Rc<Statement>,
         bytes_in: u64,
     },
     Bind {
         name: Box<[u8]>,
-        opened: Option<Opened<Portal>>,
+        opened: Opened<Portal>,
         command: CommandKey,
     },
     DescribeStatement {
@@ -340,7 +382,8 @@ enum Expected {
         /// Before a simple query: if it fails, the target takes the query for part of a pipeline.
         simple: bool,
     },
-    /// The gateway's own question between two segments; the client hears nothing of it.
+    /// The gateway's own question between two segments; the client hears nothing of it. The answers are those about
+    /// settings.
     Asked {
         answers: Vec<String>,
     },
@@ -376,6 +419,13 @@ pub struct Conversation<P, H = session::Hold> {
     lexing_doubt: u64,
     /// The last segment with a command that runs code, which may change anything.
     code: u64,
+    /// How many commands so far may have changed what names in a text stand for: the search path, the role, cursors,
+    /// what SQL has prepared.
+    changes: u64,
+    /// How many messages so far gave or freed names of prepared statements and portals.
+    renames: u64,
+    /// The text looked at last has a name that the target still owes an answer for.
+    unsure: Cell<bool>,
     /// What texts mean is in doubt, and policy cares.
     wary: bool,
     /// Nothing of the segment under way was sent yet.
@@ -384,6 +434,8 @@ pub struct Conversation<P, H = session::Hold> {
     skipping: bool,
     /// The target reads COPY data.
     copying_in: bool,
+    /// What the target may yet read COPY data for.
+    copy_to_come: CopyToCome,
     /// Bytes of a client message's body that are still to pass.
     client_body: u64,
     /// The command that those bytes belong to.
@@ -439,10 +491,14 @@ impl<P, H> Conversation<P, H> {
             doubt: 0,
             lexing_doubt: 0,
             code: 0,
+            changes: 0,
+            renames: 0,
+            unsure: Cell::new(false),
             wary: false,
             at_start: true,
             skipping: false,
             copying_in: false,
+            copy_to_come: CopyToCome::Nothing,
             client_body: 0,
             client_body_of: None,
             target_body: 0,
@@ -574,25 +630,54 @@ impl<P, H> Conversation<P, H> {
         self.doubt > self.answered && self.doubt < self.segment && !self.queue.is_empty()
     }
 
+    /// When names are looked up now.
+    fn moment(&self) -> Moment {
+        Moment { segment: self.segment, answered: self.all_answered(), wary: self.wary }
+    }
+
+    /// A number that differs if what is known of a statement may not be so any more.
+    const fn changes_for(&self, statement: &Statement) -> u64 {
+        // Both only grow.
+        if statement.by_name { self.changes + self.renames } else { self.changes }
+    }
+
     /// What is known of a text under the session's settings.
     fn understand(&self, text: &[u8], facts: &mut FactsCache) -> crate::facts::Understood {
-        let named = |name: Name<'_>| match name {
-            Name::Statement(name) => self
-                .statements
-                .peek(name.as_bytes())
-                .filter(|statement| self.still_holds(statement))
-                .map(|statement| Arc::clone(statement.known.facts())),
-            Name::Cursor(name) => {
-                let portal = || self.portals.peek(name.as_bytes());
-                self.cursors
-                    .find(name)
-                    .or_else(|| portal().map(|portal| Arc::clone(portal.statement.known.facts())))
-            }
-        };
-        if self.reads_in_doubt() {
+        self.understand_if(self.reads_in_doubt(), text, facts)
+    }
+
+    /// What is known of a text; if it is read `in_doubt`, of no name that the search path decides.
+    fn understand_if(&self, in_doubt: bool, text: &[u8], facts: &mut FactsCache) -> crate::facts::Understood {
+        self.unsure.set(false);
+        let named = |name: Name<'_>| self.named(name);
+        if in_doubt {
             return facts.understand(text, &self.following.doubtful(), &named);
         }
         facts.understand(text, self.following.settings(), &named)
+    }
+
+    /// What is known of what has this name.
+    fn named(&self, name: Name<'_>) -> Option<Arc<Facts>> {
+        let in_doubt = || {
+            self.unsure.set(true);
+            None
+        };
+        match name {
+            Name::Statement(name) => match self.statements.look(name.as_bytes(), self.moment()) {
+                Found::Known(statement) => {
+                    self.still_holds(statement).then(|| Arc::clone(statement.known.facts()))
+                }
+                Found::InDoubt => in_doubt(),
+                Found::Missing => None,
+            },
+            Name::Cursor(name) => {
+                self.cursors.find(name).or_else(|| match self.portals.look(name.as_bytes(), self.moment()) {
+                    Found::Known(portal) => Some(Arc::clone(portal.statement.known.facts())),
+                    Found::InDoubt => in_doubt(),
+                    Found::Missing => None,
+                })
+            }
+        }
     }
 
     /// Whether what is known of a prepared statement is still so: the target reads its text again where the search

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use classify::postgres::{Cache, Parsed, Prepared, PreparedStatement, Settings, Statement};
+use classify::postgres::{
+    Cache, CopyDirection, Freed, Parsed, Prepared, PreparedStatement, Settings, Statement,
+};
 use session::Known;
 use vocabulary::{Class, Facts};
 
@@ -24,6 +26,10 @@ pub struct One {
     pub prepares: Option<PreparedStatement>,
     /// Set for DECLARE.
     pub declares: Option<PreparedStatement>,
+    /// Whether it is a COPY that reads from the client.
+    pub copies_in: bool,
+    /// Set for DEALLOCATE and DISCARD ALL.
+    pub frees: Option<Freed>,
     /// What is known of it hangs on what a name stands for when it runs.
     pub by_name: bool,
 }
@@ -100,6 +106,8 @@ impl FactsCache {
                     known: self.known(&statement.facts),
                     prepares: statement.prepares.clone(),
                     declares: statement.declares.clone(),
+                    copies_in: statement.copy == Some(CopyDirection::In),
+                    frees: statement.frees.clone(),
                     by_name: statement.by_name,
                 };
                 match statements.as_slice() {

@@ -429,7 +429,9 @@ where
             ) {
                 Ok(count) => count == 0,
                 Err(_) => {
+                    // Not a goodbye behind which it may still listen.
                     *client_gone = true;
+                    conversation.nobody_listens();
                     true
                 }
             };
@@ -475,6 +477,7 @@ where
                     Ok(_) | Err(_) => {
                         *client_gone = true;
                         conversation.client_left();
+                        conversation.nobody_listens();
                         down.buffer.start = down.buffer.cleared;
                         down.unflushed = false;
                         break;
@@ -515,7 +518,11 @@ where
             if down.unflushed {
                 match Pin::new(&mut *client).poll_flush(cx) {
                     Poll::Ready(Ok(())) => down.unflushed = false,
-                    Poll::Ready(Err(_)) => *client_gone = true,
+                    Poll::Ready(Err(_)) => {
+                        *client_gone = true;
+                        conversation.client_left();
+                        conversation.nobody_listens();
+                    }
                     Poll::Pending => {}
                 }
             }

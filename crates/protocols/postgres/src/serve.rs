@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session::{Codes, Door, EndCause, Ended, NotRecorded, Protocol, Recorded};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -41,6 +42,13 @@ pub struct Postgres {
     cancels: Arc<CancelMap>,
 }
 
+/// A client that vanishes without a word must not keep its locks for ever: what PostgreSQL's own server does by default takes
+/// two hours.
+const fn keepalive() -> TcpKeepalive {
+    let (silence, between) = (Duration::from_secs(60), Duration::from_secs(10));
+    TcpKeepalive::new().with_time(silence).with_interval(between).with_retries(6)
+}
+
 impl Protocol for Postgres {
     fn name(&self) -> TargetKind {
         TargetKind::Postgres
@@ -54,6 +62,11 @@ impl Protocol for Postgres {
                 return Ended::TurnedAway;
             }
         };
+        if let Some(socket) = stream.tcp_socket()
+            && let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive())
+        {
+            tracing::debug!(%error, "a client's silence will not be looked into");
+        }
         // Each step in a box of its own, gone before the next begins: an open session should not have the room of a login.
         let arrival = Box::pin(login::greet(stream, door)).await;
         match arrival {

@@ -8,14 +8,16 @@ use classify::postgres::QUESTION;
 use session::Known;
 use vocabulary::{Class, Facts, TransactionControl};
 
-use super::gate::Begun;
+use super::gate::{Begun, new_mark};
 use super::limits::{
     CAPTURED_PARAMETER_BYTES, MAX_MESSAGE_BYTES, MAX_OUTSTANDING, MAX_PREPARED_BYTES,
     MAX_SMALL_MESSAGE_BYTES, MAX_STATEMENT_BYTES,
 };
 use super::names::Found;
-use super::running::{CommandKey, Overflow};
-use super::{Charge, Conversation, Edit, Expected, Fault, Next, Portal, Recorder, Scan, Statement};
+use super::running::{CommandKey, OVERTAKEN, Overflow, Parts};
+use super::{
+    Bound, Charge, Conversation, CopyToCome, Edit, Expected, Fault, Next, Portal, Recorder, Scan, Statement,
+};
 use crate::facts::{FactsCache, One, Understood};
 use crate::functions;
 use crate::wire::backend::Transaction;
@@ -25,6 +27,10 @@ use crate::wire::{packet, value};
 
 /// Bytes of tag and length.
 const HEADER: usize = 5;
+
+/// Asks besides what the names of prepared statements stand for: of each the SHA-256 of its text, and its name.
+pub(super) const NAMES_QUESTION: &str = "; SELECT pg_catalog.concat(pg_catalog.encode(\
+     pg_catalog.sha256(pg_catalog.convert_to(statement, 'UTF8')), 'hex'), name) FROM pg_catalog.pg_prepared_statements";
 
 /// What one message came to.
 pub(super) enum Flow {
@@ -159,7 +165,7 @@ impl<P, H> Conversation<P, H> {
         }
         match tag {
             b'B' => return self.bind(body, total, recorder, facts),
-            b'E' => return self.execute(frontend::execute(body)?, total, recorder),
+            b'E' => return self.execute(frontend::execute(body)?, total, recorder, facts),
             b'P' => return self.parse(&Parse::read(body)?, total, facts),
             b'Q' => return self.query(body, total, recorder, facts),
             b'F' => return self.function_call(body, total, recorder),
@@ -168,22 +174,53 @@ impl<P, H> Conversation<P, H> {
                 Named::Portal(_) => Expected::DescribePortal,
             }),
             b'C' => self.close(Named::read("Close", body)?),
-            b'S' => {
-                // While it reads COPY data the target ignores Sync and Flush, for the convenience of libraries.
-                if !self.copying_in {
-                    self.end_segment(true);
-                }
-            }
+            b'S' => return Ok(self.sync()),
             b'H' => {}
-            b'c' | b'f' => {
-                if !std::mem::take(&mut self.copying_in) {
-                    self.queue.push_back(Expected::CopyEnd);
-                }
-            }
+            b'c' | b'f' => self.copy_ends(),
             b'X' => return Ok(Flow::Finished),
             _ => return Err(bad_type(tag)),
         }
         Ok(Flow::On)
+    }
+
+    /// While the target reads COPY data it ignores a Sync, for the convenience of libraries, and as soon as it does not,
+    /// it answers. Which of them it was no answer tells, so it never gets one that can be either: it waits until the
+    /// COPY has begun, and is dropped then; the one behind the end of the data goes on.
+    fn sync(&mut self) -> Flow {
+        if self.copying_in {
+            return Flow::Drop;
+        }
+        if self.may_yet_copy() {
+            return Flow::Stalled;
+        }
+        self.end_segment(true);
+        Flow::On
+    }
+
+    /// Whether the target has still to say if it reads COPY data.
+    fn may_yet_copy(&mut self) -> bool {
+        let to_come = match self.copy_to_come {
+            CopyToCome::Nothing => return false,
+            CopyToCome::Execute(key) => {
+                !self.skipping && self.commands.get(key).is_some_and(|running| !running.ran)
+            }
+            CopyToCome::Query(segment) => self.answered < segment && !self.queue.is_empty(),
+        };
+        if !to_come {
+            self.copy_to_come = CopyToCome::Nothing;
+        }
+        to_come
+    }
+
+    /// The client has sent all data of a COPY, whether or not the target has asked for it.
+    fn copy_ends(&mut self) {
+        if matches!(self.copy_to_come, CopyToCome::Execute(_)) {
+            self.copy_to_come = CopyToCome::Nothing;
+        }
+        // With nothing to answer, the target has no COPY to end: it ignores what comes behind one that failed.
+        if !std::mem::take(&mut self.copying_in) && !self.queue.is_empty() {
+            self.queue.push_back(Expected::CopyEnd);
+        }
     }
 
     /// A segment ends; what follows is in the next.
@@ -203,10 +240,12 @@ impl<P, H> Conversation<P, H> {
                 format!("this session's prepared statements have more than {limit} MiB: close some of them");
             return Err(Fault::client("54000", message));
         }
-        let One { known, prepares, declares, by_name, .. } = self.understand_one(parse.text, facts);
+        let doubts = self.reads_in_doubt();
+        let One { known, prepares, declares, copies_in, frees, by_name, .. } =
+            self.understand_one(doubts, parse.text, facts);
         let path = Some(Arc::clone(self.following.path()));
         // What was read in doubt is read again before it runs.
-        let by_name = by_name || self.reads_in_doubt();
+        let by_name = by_name || doubts;
         let types = RefCell::new(parse.types.into());
         // The unnamed one is replaced by the next.
         let charge = (!parse.name.is_empty()).then(|| Charge::new(&self.prepared_bytes, total));
@@ -215,11 +254,16 @@ impl<P, H> Conversation<P, H> {
             known,
             prepares,
             declares,
+            frees,
+            copies_in,
             path,
             by_name,
             types,
             _charge: charge,
         });
+        if !parse.name.is_empty() {
+            self.renames += 1;
+        }
         let opened = self.statements.open(parse.name, Rc::clone(&statement), self.segment);
         self.queue.push_back(Expected::Parse {
             name: parse.name.into(),
@@ -231,13 +275,22 @@ impl<P, H> Conversation<P, H> {
     }
 
     /// What is known of a text that has to be one statement: the target refuses several in one Parse.
-    fn understand_one(&self, text: &[u8], facts: &mut FactsCache) -> One {
-        let known = match self.understand(text, facts) {
+    fn understand_one(&self, in_doubt: bool, text: &[u8], facts: &mut FactsCache) -> One {
+        let (known, copies_in) = match self.understand_if(in_doubt, text, facts) {
             Understood::One(one) => return one,
-            Understood::Empty(known) | Understood::Unknown(known) => known,
-            Understood::Many(_) => unknown_of(facts),
+            Understood::Empty(known) => (known, false),
+            Understood::Unknown(known) => (known, true),
+            Understood::Many(_) => (unknown_of(facts), true),
         };
-        One { span: 0..text.len(), known, prepares: None, declares: None, by_name: false }
+        One {
+            span: 0..text.len(),
+            known,
+            prepares: None,
+            declares: None,
+            copies_in,
+            frees: None,
+            by_name: false,
+        }
     }
 
     fn bind<R: Recorder<Permit = P, Hold = H>>(
@@ -251,13 +304,20 @@ impl<P, H> Conversation<P, H> {
         if self.in_doubt() {
             return Ok(Flow::Stalled);
         }
-        let answered = self.all_answered();
-        let statement = match self.statements.find(bind.statement, self.segment, answered) {
+        let statement = match self.statements.look(bind.statement, self.moment()) {
             Found::Known(statement) => Rc::clone(statement),
             Found::InDoubt => return Ok(Flow::Stalled),
             Found::Missing => missing("prepared statement", bind.statement),
         };
-        let statement = if self.still_holds(&statement) { statement } else { self.anew(&statement, facts) };
+        let statement = if self.still_holds(&statement) {
+            statement
+        } else {
+            let anew = self.anew(self.reads_in_doubt(), &statement, facts);
+            if self.unsure.get() {
+                return Ok(Flow::Stalled);
+            }
+            anew
+        };
         let whole = HEADER + body.len() == total;
         self.capture(&bind.values, &statement.types.borrow(), whole)?;
         let bytes_in = total.min(HEADER + body.len());
@@ -272,20 +332,29 @@ impl<P, H> Conversation<P, H> {
             self.cursors.gives_up(name);
         }
         let before = self.before(&[command], false);
-        let portal = Portal { statement, command: Some(command) };
+        if !bind.portal.is_empty() {
+            self.renames += 1;
+        }
+        let bound = (statement.is_late() && !(whole && self.params.is_empty()))
+            .then(|| Box::new(Bound { params: self.params.clone(), whole }));
+        let changes = self.changes_for(&statement);
+        let portal = Portal { statement, command: Some(command), changes, bound };
         let opened = self.portals.open(bind.portal, portal, self.segment);
         self.queue.push_back(Expected::Bind { name: bind.portal.into(), opened, command });
         Ok(before.map_or(Flow::On, Flow::Behind))
     }
 
     /// A prepared statement as the target reads it now.
-    fn anew(&self, statement: &Statement, facts: &mut FactsCache) -> Rc<Statement> {
-        let One { known, prepares, declares, by_name, .. } = self.understand_one(&statement.text, facts);
+    fn anew(&self, in_doubt: bool, statement: &Statement, facts: &mut FactsCache) -> Rc<Statement> {
+        let One { known, prepares, declares, copies_in, frees, by_name, .. } =
+            self.understand_one(in_doubt, &statement.text, facts);
         Rc::new(Statement {
             text: statement.text.clone(),
             known,
             prepares,
             declares,
+            frees,
+            copies_in,
             path: Some(Arc::clone(self.following.path())),
             by_name,
             types: RefCell::new(statement.types.borrow().clone()),
@@ -298,50 +367,126 @@ impl<P, H> Conversation<P, H> {
         name: &[u8],
         total: usize,
         recorder: &mut R,
+        facts: &mut FactsCache,
     ) -> Result<Flow, Fault> {
-        let answered = self.all_answered();
-        let (statement, command) = match self.portals.find(name, self.segment, answered) {
-            Found::Known(portal) => (Rc::clone(&portal.statement), portal.command),
+        let (statement, command, judged_at) = match self.portals.look(name, self.moment()) {
+            Found::Known(portal) => (Rc::clone(&portal.statement), portal.command, portal.changes),
             Found::InDoubt => return Ok(Flow::Stalled),
             // DECLARE makes portals too: FETCH over the extended protocol.
-            Found::Missing => (missing("portal", name), None),
+            Found::Missing => (missing("portal", name), None, 0),
         };
-        let mut before = None;
-        let command = match command.filter(|key| self.commands.get(*key).is_some()) {
-            Some(command) => {
+        let running = command.and_then(|key| self.commands.get(key));
+        let overtaken = running.is_some_and(|running| running.executes == 0 && !running.ran)
+            && judged_at != self.changes_for(&statement)
+            && statement.is_late();
+        let (command, statement, before) = match command.filter(|_| running.is_some()) {
+            Some(command) if !overtaken => {
                 if let Some(running) = self.commands.get_mut(command) {
                     running.bytes_in += total as u64;
                 }
-                command
+                (command, statement, None)
             }
-            None => {
-                // The portal has run to its end before, or is a cursor of SQL's: a command of its own.
-                self.params.clear();
-                let command = match self.begin(&statement, &statement.text, (total, true), recorder)? {
+            bound => {
+                let (statement, whole) = match bound {
+                    // What it was bound with is judged with what its names stand for now.
+                    Some(_) if self.in_doubt() => return Ok(Flow::Stalled),
+                    Some(_) => (self.late(&statement, facts), self.recall(name)),
+                    // The portal has run to its end before, or is a cursor of SQL's: a command of its own.
+                    None => {
+                        self.params.clear();
+                        (statement, true)
+                    }
+                };
+                if bound.is_some() && self.unsure.get() {
+                    return Ok(Flow::Stalled);
+                }
+                let command = match self.begin(&statement, &statement.text, (total, whole), recorder)? {
                     Begun::On(command) => command,
                     Begun::Not(flow) => return Ok(flow),
                 };
-                before = self.before(&[command], false);
-                if let Found::Known(portal) = self.portals.find(name, self.segment, true) {
-                    portal.command = Some(command);
+                let before = self.before(&[command], false);
+                if let Some(bound) = bound {
+                    self.take_over(bound, command, recorder)?;
                 }
-                command
+                let (changes, moment) = (self.changes_for(&statement), self.moment());
+                if let Found::Known(portal) = self.portals.find(name, moment) {
+                    portal.command = Some(command);
+                    portal.changes = changes;
+                    portal.statement = Rc::clone(&statement);
+                }
+                (command, statement, before)
             }
         };
         if let Some(running) = self.commands.get_mut(command) {
             running.executes += 1;
         }
-        self.remember_transaction(statement.known.facts());
+        self.remember_execution(statement.known.facts());
         self.queue.push_back(Expected::Execute { command: Some(command) });
         if self.is_limited(command) {
             // The target answers at once, and nothing is sent behind it before it does.
             self.behind = packet::message(b'H', |_| {});
             self.isolate(command, false);
         }
+        if statement.copies_in {
+            // It may as well be something else, whose answer the target would keep until a Sync.
+            self.behind = packet::message(b'H', |_| {});
+            self.copy_to_come = CopyToCome::Execute(command);
+        }
         Ok(before.map_or(Flow::On, Flow::Behind))
     }
 
+    /// A statement that was bound before, as it has to be taken now.
+    fn late(&self, statement: &Statement, facts: &mut FactsCache) -> Rc<Statement> {
+        // Of these the target has looked some names up as it was bound, and looks others up now: no path tells all.
+        let mixed = matches!(
+            statement.known.facts().verb.as_str(),
+            "EXPLAIN"
+                | "CALL"
+                | "CREATE TABLE AS"
+                | "CREATE MATERIALIZED VIEW"
+                | "SELECT INTO"
+                | "DECLARE CURSOR"
+        );
+        self.anew(mixed || self.reads_in_doubt(), statement, facts)
+    }
+
+    /// Puts the parameters that a portal was bound with into `self.params`; whether they are all of them.
+    fn recall(&mut self, portal: &[u8]) -> bool {
+        let bound = match self.portals.look(portal, self.moment()) {
+            Found::Known(portal) => portal.bound.as_deref(),
+            Found::InDoubt | Found::Missing => None,
+        };
+        let Some(bound) = bound else {
+            self.params.clear();
+            return true;
+        };
+        self.params.clone_from(&bound.params);
+        bound.whole
+    }
+
+    /// A portal's command was judged again: the new one stands for the Bind too, and the old one has not run.
+    fn take_over<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        old: CommandKey,
+        new: CommandKey,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        let overflow = self.commands.get_mut(old).and_then(|running| running.overflow.take());
+        if let Some(running) = self.commands.get_mut(new) {
+            running.overflow = overflow;
+        }
+        for expected in &mut self.queue {
+            if let Expected::Bind { command, .. } = expected
+                && *command == old
+            {
+                *command = new;
+            }
+        }
+        self.finish(old, &Parts::skipped(OVERTAKEN), recorder)
+    }
+
     fn close(&mut self, named: Named<'_>) {
+        self.renames += 1;
         self.queue.push_back(match named {
             Named::Statement(name) => {
                 Expected::CloseStatement { name: name.into(), id: self.statements.close(name, self.segment) }
@@ -364,7 +509,11 @@ impl<P, H> Conversation<P, H> {
         }
         let text = frontend::Body::new("Query", body).string()?;
         self.params.clear();
-        match self.understand(text, facts) {
+        let understood = self.understand(text, facts);
+        if self.unsure.get() {
+            return Ok(Flow::Stalled);
+        }
+        match understood {
             Understood::One(one) => {
                 let span = one.span.clone();
                 let statement = one_statement(text, one);
@@ -407,6 +556,11 @@ impl<P, H> Conversation<P, H> {
         let before = self.before(keys, true);
         if let Some(last) = keys.last() {
             self.isolate(*last, before.is_some());
+        }
+        let copies_in =
+            |key: &CommandKey| self.commands.get(*key).is_some_and(|running| running.statement.copies_in);
+        if keys.iter().any(copies_in) {
+            self.copy_to_come = CopyToCome::Query(self.segment);
         }
         match opaque {
             Some(statement) => {
@@ -491,20 +645,24 @@ impl<P, H> Conversation<P, H> {
         let runs_code = matches!(facts.class, Class::Execute | Class::Unknown);
         if runs_code {
             self.code = self.segment;
+            self.statements.code_runs();
         }
         if facts.may_end_transaction() {
             self.transaction_may_end = true;
             self.begun = 0;
         }
-        let names = matches!(
-            facts.verb.as_str(),
-            "PREPARE" | "DEALLOCATE" | "DEALLOCATE ALL" | "DISCARD ALL" | "DECLARE CURSOR"
-        );
+        let verb = facts.verb.as_str();
+        let renames = matches!(verb, "PREPARE" | "DEALLOCATE" | "DEALLOCATE ALL" | "DISCARD ALL");
+        if renames {
+            self.statements.renames(self.segment);
+        }
         // What is LOCAL, and what is undone, ends with the transaction.
         let undoes = !self.following.is_settled()
             && !matches!(facts.transaction, None | Some(TransactionControl::Begin));
-        if names || runs_code || undoes || !facts.settings.is_empty() {
+        if renames || verb == "DECLARE CURSOR" || runs_code || undoes || !facts.settings.is_empty() {
             self.doubt = self.segment;
+            self.changes += 1;
+            self.mark = new_mark();
         }
         let lexing = |name: &str| {
             matches!(name, "*" | "standard_conforming_strings" | "client_encoding" | "names" | "search_path")
@@ -514,30 +672,32 @@ impl<P, H> Conversation<P, H> {
         }
     }
 
-    /// Notes what an Execute does to the transaction: a portal that was bound may be executed later, or never.
-    fn remember_transaction(&mut self, facts: &Facts) {
+    /// Notes what an Execute does: a portal that was bound may be executed later, or never.
+    fn remember_execution(&mut self, facts: &Facts) {
+        self.remember_effects(facts);
         if facts.transaction == Some(TransactionControl::Begin) {
             self.begun = self.segment;
-        } else if facts.may_end_transaction() {
-            self.transaction_may_end = true;
-            self.begun = 0;
         }
     }
 
-    /// Whether the target has to be asked first what settings code has left, where policy cares. That can only be between
+    /// Whether the target has to be asked first what settings and names code has left, where policy cares. That can only be between
     /// two segments; within one, what a text means stays in doubt.
     fn asks_first<R: Recorder<Permit = P, Hold = H>>(&mut self, recorder: &mut R) -> bool {
         // It was asked when nothing else was, so its answer comes first.
         if matches!(self.queue.front(), Some(Expected::Asked { .. })) {
             return true;
         }
-        let code = self.following.in_doubt() || self.code == self.segment;
+        let code = self.following.in_doubt() || self.code == self.segment || self.statements.are_doubted();
         self.wary = code && !recorder.permits_unknown();
         if !self.wary || !self.at_start || self.transaction == Transaction::Failed {
             return false;
         }
         if self.queue.is_empty() {
-            packet::put(&mut self.upward, b'Q', |out| packet::put_cstr(out, QUESTION.as_bytes()));
+            let names = self.statements.has_named();
+            packet::put(&mut self.upward, b'Q', |out| {
+                out.extend_from_slice(QUESTION.as_bytes());
+                packet::put_cstr(out, if names { NAMES_QUESTION.as_bytes() } else { b"" });
+            });
             self.queue.push_back(Expected::Asked { answers: Vec::new() });
         }
         true
@@ -578,6 +738,8 @@ fn one_statement(text: &[u8], one: One) -> Rc<Statement> {
         known: one.known,
         prepares: one.prepares,
         declares: one.declares,
+        frees: one.frees,
+        copies_in: one.copies_in,
         path: None,
         by_name: one.by_name,
         types: RefCell::default(),
@@ -591,6 +753,8 @@ pub(super) fn plain(text: &[u8], known: Rc<Known>) -> Statement {
         known,
         prepares: None,
         declares: None,
+        frees: None,
+        copies_in: true,
         path: None,
         by_name: false,
         types: RefCell::default(),
@@ -608,5 +772,7 @@ pub(super) fn unknown_of(facts: &FactsCache) -> Rc<Known> {
 /// Stands for a name that the gateway has not seen; the target will say whether there is such a thing.
 pub(super) fn missing(what: &str, name: &[u8]) -> Rc<Statement> {
     let text = format!("({what} \"{}\")", String::from_utf8_lossy(name));
-    Rc::new(plain(text.as_bytes(), Rc::new(Known::new(Arc::new(Facts::unknown("EXECUTE"))))))
+    let known = Rc::new(Known::new(Arc::new(Facts::unknown("EXECUTE"))));
+    // A portal that only SQL has made is a cursor.
+    Rc::new(Statement { copies_in: what != "portal", ..plain(text.as_bytes(), known) })
 }

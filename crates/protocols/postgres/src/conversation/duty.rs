@@ -115,6 +115,12 @@ impl<P, H> Conversation<P, H> {
         }
     }
 
+    /// Nobody can be told any more what is under way: it is cancelled, as the target would by itself without a gateway
+    /// between.
+    pub fn nobody_listens(&mut self) {
+        self.cancel_wanted |= self.is_waiting();
+    }
+
     /// Whether the target is to be told now to cancel what it does.
     pub const fn take_cancel(&mut self) -> bool {
         std::mem::replace(&mut self.cancel_wanted, false)

@@ -346,7 +346,8 @@ impl<P, H> Conversation<P, H> {
         let path = self.following.path();
         // What only the server knows is never the same twice: no grant is good for it beyond this moment.
         let unknown = || format!("unknown ({})", self.mark);
-        if self.wary {
+        // Something before it in the same segment may set the role or the path, and is not answered yet.
+        if self.wary || self.doubt == self.segment {
             return (Some(unknown()), unknown());
         }
         let role = self.following.role();

@@ -17,6 +17,9 @@ pub const SUSPENDED: &str = "the portal was closed before all its rows were fetc
 /// Said of a portal that was bound and closed without being executed.
 pub const NEVER_EXECUTED: &str = "not run: bound, but never executed";
 
+/// Said of a portal that was judged again as it was executed.
+pub const OVERTAKEN: &str = "not run as it was bound: its names may stand for something else since, so it was judged again when executed";
+
 /// Said of a command whose client did not wait for its outcome.
 pub const CLIENT_GONE: &str = "the client was gone before the outcome was known";
 
@@ -188,6 +191,8 @@ impl<P> Running<P> {
             Some(rows) => Some(rows.max(self.rows)),
             None => (self.rows > 0).then_some(self.rows),
         };
+        // What it changed, or took in, is no row that went out.
+        recorder.returned(&self.permit, self.rows + self.copied);
         let rows_not_kept = self.duty.and_then(|duty| duty.tap).and_then(RowTap::not_kept);
         let outcome = OutcomeRecord {
             executed: parts.executed,

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use classify::postgres::TransactionStatus;
+use aws_lc_rs::digest::{SHA256, digest};
+use classify::postgres::{Freed, TransactionStatus};
 use session::Known;
 use vocabulary::{Class, Facts, Status};
 
@@ -11,6 +12,7 @@ use super::client::plain;
 use super::duty::{Duty, Stop};
 use super::gate::{must_fail, new_mark};
 use super::limits::{MAX_ANSWER_BYTES, MAX_ERROR_MESSAGE_BYTES};
+use super::names::Opened;
 use super::running::{CLIENT_GONE, CommandKey, NEVER_EXECUTED, Parts, SKIPPED, SUSPENDED};
 use super::{Conversation, Edit, Expected, Fault, Next, Portal, Recorder, Scan};
 use crate::wire::backend::{self, Transaction};
@@ -18,6 +20,12 @@ use crate::wire::error_response::Received;
 
 /// Bytes of tag and length.
 const HEADER: usize = 5;
+
+/// How many values of settings the gateway's own question asks for, before what names stand for.
+const SETTINGS_ASKED: usize = 2;
+
+/// Digits of a SHA-256.
+const SHA256_HEX_LEN: usize = 64;
 
 /// SQLSTATE `query_canceled`.
 const QUERY_CANCELED: &str = "57014";
@@ -63,6 +71,7 @@ impl<P, H> Conversation<P, H> {
         recorder: &mut R,
     ) -> Result<Scan, Fault> {
         let scan = self.scan_target(bytes, recorder)?;
+        self.skip_stray_copy_ends();
         if let Some(key) = self.queue.front().and_then(command_of) {
             self.keep_rows(key, recorder)?;
         }
@@ -100,8 +109,15 @@ impl<P, H> Conversation<P, H> {
                 return Err(Fault::Target(format!("it sent a message of {length} bytes")));
             }
             let total = u64::from(length) + 1;
+            // No answer is the answer to one, whatever this message is.
+            self.skip_stray_copy_ends();
             let asked = matches!(self.queue.front(), Some(Expected::Asked { .. }));
             if matches!(tag, b'D' | b'd') && !asked {
+                let rows = self.pass_rows(tag, rest);
+                if rows > 0 {
+                    taken += rows;
+                    continue;
+                }
                 self.dropping.1 = !self.count_row(tag, total);
                 self.target_body = total;
                 continue;
@@ -131,6 +147,33 @@ impl<P, H> Conversation<P, H> {
                 }
             }
         }
+    }
+
+    /// Counts the rows that lie whole at the beginning of `bytes`, if they only have to be counted; how many bytes they are.
+    fn pass_rows(&mut self, tag: u8, bytes: &[u8]) -> usize {
+        let command = self.queue.front().and_then(command_of);
+        let running = command.and_then(|key| self.commands.get_mut(key));
+        let Some(running) = running.filter(|running| running.duty.is_none()) else { return 0 };
+        let (mut rows, mut taken) = (0, 0);
+        while let Some((&[next, a, b, c, d], _)) =
+            bytes.get(taken..).and_then(<[u8]>::split_first_chunk::<HEADER>)
+        {
+            let length = u32::from_be_bytes([a, b, c, d]);
+            let end =
+                usize::try_from(length).ok().and_then(|length| taken.checked_add(length)?.checked_add(1));
+            match end {
+                Some(end) if next == tag && length >= 4 && end <= bytes.len() => taken = end,
+                _ => break,
+            }
+            rows += 1;
+        }
+        running.bytes_out += taken as u64;
+        if tag == b'D' {
+            running.rows += rows;
+        } else {
+            running.copied += rows;
+        }
+        taken
     }
 
     /// Counts a row; whether the client may have it.
@@ -220,12 +263,12 @@ impl<P, H> Conversation<P, H> {
         }
         match tag {
             b'1' => {
-                if let Some(Expected::Parse { name, opened: Some(opened), .. }) = self.queue.pop_front() {
+                if let Some(Expected::Parse { name, opened, .. }) = self.queue.pop_front() {
                     self.statements.confirm(&name, opened.id);
                 }
             }
             b'2' => {
-                if let Some(Expected::Bind { name, opened: Some(opened), .. }) = self.queue.pop_front() {
+                if let Some(Expected::Bind { name, opened, .. }) = self.queue.pop_front() {
                     self.portals.confirm(&name, opened.id);
                     if let Some(portal) = opened.into_replaced() {
                         self.close_portal(&portal, recorder)?;
@@ -343,6 +386,9 @@ impl<P, H> Conversation<P, H> {
             b'Z' => self.ready(Transaction::read(body.first().copied().unwrap_or_default()), recorder),
             b'S' => {
                 if let Ok((name, value)) = backend::parameter_status(body) {
+                    if name == b"search_path" {
+                        self.changes += 1;
+                    }
                     self.following.reports(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
                 }
                 Ok(())
@@ -369,7 +415,11 @@ impl<P, H> Conversation<P, H> {
             // One column, and the length of its value.
             b'D' => {
                 if let [0, 1, _, _, _, _, value @ ..] = body {
-                    answers.push(String::from_utf8_lossy(value).into_owned());
+                    if answers.len() < SETTINGS_ASKED {
+                        answers.push(String::from_utf8_lossy(value).into_owned());
+                    } else {
+                        self.vouched_for(value);
+                    }
                 }
             }
             b'E' if Received::parse(body).is_fatal() => {
@@ -378,11 +428,26 @@ impl<P, H> Conversation<P, H> {
             }
             b'Z' => {
                 self.following.told(answers.first().map(String::as_str), answers.get(1).map(String::as_str));
+                self.statements.keep_vouched();
+                self.changes += 1;
                 self.queue.pop_front();
             }
             _ => {}
         }
         Release::Drop
+    }
+
+    /// The target has said what one name of a prepared statement stands for, as [`NAMES_QUESTION`] asks.
+    ///
+    /// [`NAMES_QUESTION`]: super::client::NAMES_QUESTION
+    fn vouched_for(&mut self, value: &[u8]) {
+        let Some((hex, name)) = value.split_first_chunk::<SHA256_HEX_LEN>() else { return };
+        self.statements.vouch(name, |statement| {
+            let hash = digest(&SHA256, &statement.text);
+            let digits =
+                |byte: &u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)));
+            hash.as_ref().iter().flat_map(digits).eq(hex.iter().map(Some))
+        });
     }
 
     /// What must fail has failed, or the gateway's own statement has.
@@ -391,6 +456,8 @@ impl<P, H> Conversation<P, H> {
             self.target_said_goodbye = true;
             return Ok(Release::Pass);
         }
+        // Whoever meant it, what the transaction has set is undone.
+        self.following.failed();
         match self.queue.pop_front() {
             Some(Expected::Refused { report, extended }) => {
                 self.skipping = extended;
@@ -412,16 +479,23 @@ impl<P, H> Conversation<P, H> {
         }
     }
 
-    /// The target asks for COPY data. It ignores the Sync that a client sent right behind the command, and what ended
-    /// the data may have been sent already.
+    /// The target asks for COPY data. What ended the data may have been sent already: behind all of a simple query. A
+    /// Sync before that, which only goes on if the command was not known for what it is, the target ignores.
     fn copy_in_begins(&mut self) {
-        while let Some(next) = self.queue.get(1) {
+        let simple = matches!(self.queue.front(), Some(Expected::Statement { .. } | Expected::Opaque { .. }));
+        let (mut place, mut in_query) = (1, simple);
+        while let Some(next) = self.queue.get(place) {
             match next {
+                Expected::Statement { .. } if in_query => place += 1,
+                Expected::Ready { sync: false, .. } if in_query => {
+                    in_query = false;
+                    place += 1;
+                }
                 Expected::Ready { sync: true, .. } => {
-                    self.queue.remove(1);
+                    self.queue.remove(place);
                 }
                 Expected::CopyEnd => {
-                    self.queue.remove(1);
+                    self.queue.remove(place);
                     return;
                 }
                 _ => break,
@@ -430,6 +504,8 @@ impl<P, H> Conversation<P, H> {
         self.copying_in = true;
     }
 
+    /// Nothing before it waits for its answer any more, so there was no COPY to end, or it had failed: the target
+    /// ignores it.
     fn skip_stray_copy_ends(&mut self) {
         while matches!(self.queue.front(), Some(Expected::CopyEnd)) {
             self.queue.pop_front();
@@ -443,7 +519,6 @@ impl<P, H> Conversation<P, H> {
         recorder: &mut R,
     ) -> Result<(), Fault> {
         self.copying_in = false;
-        self.skip_stray_copy_ends();
         let parts = Parts { rows, ..Parts::default() };
         match self.queue.front_mut() {
             Some(Expected::Statement { command }) => {
@@ -478,7 +553,6 @@ impl<P, H> Conversation<P, H> {
     ) -> Result<Release, Fault> {
         self.copying_in = false;
         self.following.failed();
-        self.skip_stray_copy_ends();
         let received = Received::parse(body);
         let mut code = received.sqlstate();
         let status = if code == Some(QUERY_CANCELED) { Status::Cancelled } else { Status::Error };
@@ -514,17 +588,13 @@ impl<P, H> Conversation<P, H> {
             }
             Some(Expected::Bind { name, opened, command }) => {
                 self.skipping = true;
-                if let Some(opened) = opened {
-                    self.portals.undo_open(&name, opened);
-                }
+                self.undo_bind(&name, opened);
                 // Nothing is executed before Execute, but planning may have run functions.
                 self.finish(command, &parts, recorder)
             }
             Some(Expected::Parse { name, opened, statement, bytes_in }) => {
                 self.skipping = true;
-                if let Some(opened) = opened {
-                    self.statements.undo_open(&name, opened);
-                }
+                self.undo_parse(&name, opened);
                 self.params.clear();
                 let key =
                     self.acknowledge(&statement, usize::try_from(bytes_in).unwrap_or(usize::MAX), recorder)?;
@@ -617,7 +687,10 @@ impl<P, H> Conversation<P, H> {
             Transaction::Failed => TransactionStatus::Failed,
         });
         if transaction == Transaction::Idle {
-            recorder.outside_transaction();
+            // What was sent since may have begun another, and written in it.
+            if !self.queue.iter().any(|expected| command_of(expected).is_some()) {
+                recorder.outside_transaction();
+            }
             if !self.portals.is_empty() {
                 // Portals end with their transaction.
                 for portal in self.portals.drain_confirmed() {
@@ -631,16 +704,70 @@ impl<P, H> Conversation<P, H> {
     /// The client asked for it, and the target did not do it.
     fn undo(&mut self, expected: Expected) {
         match expected {
-            Expected::Parse { name, opened: Some(opened), .. } => {
-                self.statements.undo_open(&name, opened);
-            }
-            Expected::Bind { name, opened: Some(opened), .. } => {
-                self.portals.undo_open(&name, opened);
-            }
+            Expected::Parse { name, opened, .. } => self.undo_parse(&name, opened),
+            Expected::Bind { name, opened, .. } => self.undo_bind(&name, opened),
             Expected::CloseStatement { name, id: Some(id) } => self.statements.undo_close(&name, id),
             Expected::ClosePortal { name, id: Some(id) } => self.portals.undo_close(&name, id),
             _ => {}
         }
+    }
+
+    /// A statement did not come to be. What was asked for behind it under the same name replaces what it would have.
+    fn undo_parse(&mut self, name: &[u8], opened: Opened<Rc<super::Statement>>) {
+        let Some(undone) = self.statements.undo_open(name, opened) else { return };
+        for expected in &mut self.queue {
+            if let Expected::Parse { opened: later, .. } = expected
+                && later.has_replaced(undone.id)
+            {
+                later.replaced = undone.replaced;
+                return;
+            }
+        }
+    }
+
+    /// As [`undo_parse`](Self::undo_parse), of a portal.
+    fn undo_bind(&mut self, name: &[u8], opened: Opened<Portal>) {
+        let Some(undone) = self.portals.undo_open(name, opened) else { return };
+        for expected in &mut self.queue {
+            if let Expected::Bind { opened: later, .. } = expected
+                && later.has_replaced(undone.id)
+            {
+                later.replaced = undone.replaced;
+                return;
+            }
+        }
+    }
+
+    /// SQL has named a statement.
+    fn prepared(&mut self, name: &[u8], statement: super::Statement) {
+        if let Some(beneath) = self.statements.set(name, Rc::new(statement))
+            && let Some(asked_for) = self.first_asked_for(name)
+        {
+            asked_for.replaced = Some(beneath);
+        }
+    }
+
+    /// SQL has freed names of statements.
+    fn deallocated(&mut self, freed: &Freed) {
+        match freed {
+            Freed::One(name) => {
+                let name = name.as_bytes();
+                if self.statements.free(name).is_none()
+                    && let Some(asked_for) = self.first_asked_for(name)
+                {
+                    asked_for.replaced = None;
+                }
+            }
+            Freed::All => self.statements.free_all(),
+        }
+    }
+
+    /// The Parse of this name that the target answers next: what stands there now is what it replaces.
+    fn first_asked_for(&mut self, wanted: &[u8]) -> Option<&mut Opened<Rc<super::Statement>>> {
+        self.queue.iter_mut().find_map(|expected| match expected {
+            Expected::Parse { name, opened, .. } if **name == *wanted => Some(opened),
+            _ => None,
+        })
     }
 
     /// A portal is gone: whatever it has not done will not happen.
@@ -663,7 +790,7 @@ impl<P, H> Conversation<P, H> {
     }
 
     /// A command has its outcome.
-    fn finish<R: Recorder<Permit = P, Hold = H>>(
+    pub(super) fn finish<R: Recorder<Permit = P, Hold = H>>(
         &mut self,
         key: CommandKey,
         parts: &Parts<'_>,
@@ -676,6 +803,12 @@ impl<P, H> Conversation<P, H> {
         running.observe(recorder, &Parts { message: parts.message.or(unheard), ..*parts })?;
         if parts.status == Status::Ok {
             self.take_effect(&statement);
+            if let Some(cursor) = &statement.declares
+                && let Some(portal) = self.portals.free(cursor.name.as_bytes())
+            {
+                // SQL can close what the protocol has bound: only then is the name free for a cursor.
+                self.close_portal(&portal, recorder)?;
+            }
         } else if parts.executed != Some(false) && Duty::may_commit(statement.known.facts()) {
             // As far as to a COMMIT of its own it may have run.
             self.following.code_ran();
@@ -701,12 +834,17 @@ impl<P, H> Conversation<P, H> {
                 known: Rc::new(Known::new(Arc::clone(&prepared.facts))),
                 prepares: None,
                 declares: None,
+                frees: None,
+                copies_in: false,
                 path: Some(Arc::clone(self.following.path())),
                 by_name: statement.by_name,
                 types: std::cell::RefCell::default(),
                 _charge: Some(super::Charge::new(&self.prepared_bytes, statement.text.len())),
             };
-            self.statements.set(prepared.name.as_bytes(), Rc::new(inner));
+            self.prepared(prepared.name.as_bytes(), inner);
+        }
+        if let Some(freed) = &statement.frees {
+            self.deallocated(freed);
         }
     }
 

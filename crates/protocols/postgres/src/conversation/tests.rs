@@ -1,6 +1,7 @@
 mod behind_code;
 mod in_transaction;
 mod names_in_time;
+mod stray_copy_ends;
 
 use policy::Obligations;
 use proptest::prelude::*;
@@ -24,11 +25,14 @@ struct Entry {
     message: Option<String>,
     not_kept: Option<u64>,
     in_transaction: bool,
+    /// Rows that went to the client.
+    returned: u64,
 }
 
-/// A trail in memory that refuses to hear two outcomes of one command, and whether policy forbids the unknown.
+/// A trail in memory that refuses to hear two outcomes of one command, whether policy forbids the unknown, and how often
+/// it was said that no transaction is under way.
 #[derive(Default)]
-struct Notebook(Vec<Entry>, bool);
+struct Notebook(Vec<Entry>, bool, usize);
 
 impl Notebook {
     fn intend(&mut self, command: &Command<'_>) -> usize {
@@ -41,6 +45,7 @@ impl Notebook {
             message: None,
             not_kept: None,
             in_transaction: command.in_transaction,
+            returned: 0,
         });
         self.0.len() - 1
     }
@@ -135,6 +140,10 @@ impl Recorder for Notebook {
         Ok((!stops).then(|| self.intend(command)))
     }
 
+    fn returned(&mut self, permit: &usize, rows: u64) {
+        self.0[*permit].returned += rows;
+    }
+
     fn observe(&mut self, permit: usize, outcome: OutcomeRecord<'_>) -> std::result::Result<(), NotRecorded> {
         let entry = &mut self.0[permit];
         assert!(entry.outcome.is_none(), "a second outcome of {}", entry.text);
@@ -149,7 +158,9 @@ impl Recorder for Notebook {
         !self.1
     }
 
-    fn outside_transaction(&mut self) {}
+    fn outside_transaction(&mut self) {
+        self.2 += 1;
+    }
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -186,6 +197,11 @@ fn execute(portal: &str, limit: u32) -> Vec<u8> {
 
 fn sync() -> Vec<u8> {
     message(b'S', b"")
+}
+
+/// One command of the extended protocol.
+fn run(text: &str) -> Vec<u8> {
+    [parse("", text), bind("", "", &[]), execute("", 0)].concat()
 }
 
 fn close_statement(name: &str) -> Vec<u8> {
@@ -239,6 +255,44 @@ impl Talk {
         let bytes = messages.concat();
         let scan = self.conversation.target(&bytes, &mut self.notebook).unwrap();
         assert_eq!(scan.taken, bytes.len());
+    }
+
+    /// What of these messages goes on to the target, with what the gateway adds, and what is left until it answers.
+    fn sends(&mut self, messages: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+        let (mut forwarded, mut rest) = (Vec::new(), messages.concat());
+        loop {
+            let Self { conversation, notebook, facts } = self;
+            let scan = conversation.client(&rest, notebook, facts).unwrap();
+            forwarded.extend(rest.drain(..scan.taken));
+            let Next::Edit(edit) = scan.next else { return (forwarded, rest) };
+            forwarded.extend_from_slice(&edit.insert);
+            rest.drain(..edit.skip);
+            forwarded.extend(rest.drain(..edit.pass));
+        }
+    }
+
+    /// How many bytes of these go on if they come in pieces of `size`, before the target has answered; `None` if they
+    /// end the session.
+    fn takes(&mut self, messages: &[u8], size: usize) -> Option<usize> {
+        let (mut waiting, mut taken) = (Vec::new(), 0);
+        for piece in messages.chunks(size) {
+            waiting.extend_from_slice(piece);
+            loop {
+                let Self { conversation, notebook, facts } = self;
+                let scan = conversation.client(&waiting, notebook, facts).ok()?;
+                waiting.drain(..scan.taken);
+                taken += scan.taken;
+                match scan.next {
+                    Next::Edit(edit) => {
+                        waiting.drain(..edit.skip + edit.pass);
+                        taken += edit.skip + edit.pass;
+                    }
+                    Next::Stalled => return Some(taken),
+                    _ => break,
+                }
+            }
+        }
+        Some(taken)
     }
 
     fn outcomes(&self) -> Vec<(&str, Status, Option<u64>)> {
@@ -393,10 +447,13 @@ fn sql_prepare_makes_a_statement_that_bind_and_execute_know() {
 #[test]
 fn copy_in_counts_what_the_target_counts_and_survives_the_early_sync() {
     let mut talk = Talk::new();
-    // libpq sends a Sync behind Execute, which the target ignores, and another behind CopyDone.
-    talk.client(&[parse("", "COPY t FROM STDIN"), bind("", "", &[]), execute("", 0), sync()]);
+    // libpq sends a Sync behind Execute, which the target ignores if it has begun, and another behind CopyDone.
+    let begin = [parse("", "COPY t FROM STDIN"), bind("", "", &[]), execute("", 0)].concat();
+    let (forwarded, rest) = talk.sends(&[begin.clone(), sync()]);
+    assert_eq!((forwarded, &rest), ([begin, simple(b'H')].concat(), &sync()), "it waits for what it means");
     talk.target(&[simple(b'1'), simple(b'2'), message(b'G', &[0, 0, 0])]);
-    talk.client(&[message(b'd', b"1\n2\n"), simple(b'c'), sync()]);
+    let data = [message(b'd', b"1\n2\n"), simple(b'c'), sync()];
+    assert_eq!(talk.sends(&[rest, data.concat()]).0, data.concat());
     talk.target(&[complete("COPY 2"), ready(b'I')]);
     talk.client(&[query("SELECT 1")]);
     talk.target(&[row(), complete("SELECT 1"), ready(b'I')]);
@@ -418,6 +475,33 @@ fn copy_data_sent_before_the_target_asks_for_it_is_understood() {
         talk.outcomes(),
         [("COPY t FROM STDIN", Status::Ok, Some(1)), ("SELECT 1", Status::Ok, Some(0))]
     );
+}
+
+#[test]
+fn rows_that_were_written_did_not_go_to_the_client() {
+    let mut talk = Talk::new();
+    talk.client(&[query("UPDATE t SET a = 1")]);
+    talk.target(&[complete("UPDATE 137"), ready(b'I')]);
+    talk.client(&[query("UPDATE t SET a = 1 RETURNING a")]);
+    talk.target(&[simple(b'T'), row(), row(), complete("UPDATE 2"), ready(b'I')]);
+    talk.client(&[query("COPY t FROM STDIN")]);
+    talk.target(&[message(b'G', &[0, 0, 0])]);
+    talk.client(&[message(b'd', b"1\n2\n"), simple(b'c')]);
+    talk.target(&[complete("COPY 5000"), ready(b'I')]);
+    talk.client(&[query("COPY t TO STDOUT")]);
+    let line = message(b'd', b"1\n");
+    talk.target(&[
+        message(b'H', &[0, 0, 0]),
+        line.clone(),
+        line,
+        simple(b'c'),
+        complete("COPY 2"),
+        ready(b'I'),
+    ]);
+    let counted: Vec<_> = talk.notebook.0.iter().map(|entry| entry.returned).collect();
+    assert_eq!(counted, [0, 2, 0, 2]);
+    let rows: Vec<_> = talk.outcomes().iter().map(|(_, _, rows)| *rows).collect();
+    assert_eq!(rows, [Some(137), Some(2), Some(5000), Some(2)]);
 }
 
 #[test]
@@ -581,21 +665,9 @@ proptest! {
     /// Where reads cut the stream makes no difference.
     #[test]
     fn cuts_make_no_difference(messages in some_messages(), size in 1usize..40) {
-        let mut whole = Talk::new();
-        let Talk { conversation, notebook, facts } = &mut whole;
-        let first = conversation.client(&messages, notebook, facts);
-        let mut cut = Talk::new();
-        let (mut waiting, mut taken, mut failed) = (Vec::new(), 0, false);
-        for piece in messages.chunks(size) {
-            waiting.extend_from_slice(piece);
-            let Talk { conversation, notebook, facts } = &mut cut;
-            match conversation.client(&waiting, notebook, facts) {
-                Ok(scan) => { waiting.drain(..scan.taken); taken += scan.taken; if scan.next == Next::Stalled { break; } }
-                Err(_) => { failed = true; break; }
-            }
-        }
-        prop_assert_eq!(failed, first.is_err());
-        if let Ok(scan) = first { prop_assert_eq!(taken, scan.taken); }
+        let (mut whole, mut cut) = (Talk::new(), Talk::new());
+        let first = whole.takes(&messages, messages.len().max(1));
+        prop_assert_eq!(cut.takes(&messages, size), first);
         prop_assert_eq!(&cut.notebook.0, &whole.notebook.0);
     }
 }
@@ -639,17 +711,7 @@ fn behind_a_refusal_nothing_of_the_segment_reaches_the_target() {
     let refused = bind("", "", &[]);
     let tail = [execute("", 0), parse("", "DELETE FROM carts"), bind("", "", &[]), execute("", 0)];
     let all = [head.concat(), refused.clone(), tail.concat(), sync()].concat();
-    let mut forwarded = Vec::new();
-    let mut rest = &all[..];
-    while !rest.is_empty() {
-        let scan = talk.conversation.client(rest, &mut talk.notebook, &mut talk.facts).unwrap();
-        forwarded.extend_from_slice(&rest[..scan.taken]);
-        rest = &rest[scan.taken..];
-        if let Next::Edit(edit) = scan.next {
-            forwarded.extend_from_slice(&edit.insert);
-            rest = &rest[edit.skip..];
-        }
-    }
+    let (forwarded, _) = talk.sends(&[all]);
     let must_fail = parse("trailgate.refused", MUST_FAIL);
     assert_eq!(forwarded, [head.concat(), must_fail, sync()].concat());
     // The first is not answered yet; the second is refused, the third was behind it.

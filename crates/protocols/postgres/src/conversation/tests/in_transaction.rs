@@ -8,11 +8,6 @@ impl Talk {
     }
 }
 
-/// One command of the extended protocol.
-fn run(text: &str) -> Vec<u8> {
-    [parse("", text), bind("", "", &[]), execute("", 0)].concat()
-}
-
 const INSERT: &str = "INSERT INTO t VALUES (1)";
 
 #[test]
@@ -69,4 +64,16 @@ fn code_may_end_what_was_begun() {
     let mut talk = Talk::new();
     talk.client(&[run("BEGIN"), run("CALL it()"), run(INSERT), sync()]);
     assert_eq!(talk.flags(), [false, true, false]);
+}
+
+#[test]
+fn what_was_sent_meanwhile_may_have_begun_another() {
+    let mut talk = Talk::new();
+    talk.client(&[query("SELECT 1"), query("BEGIN"), query(INSERT)]);
+    talk.target(&[complete("SELECT 1"), ready(b'I')]);
+    assert_eq!(talk.notebook.2, 0);
+    talk.target(&[complete("BEGIN"), ready(b'T'), complete("INSERT 0 1"), ready(b'T')]);
+    talk.client(&[query("COMMIT")]);
+    talk.target(&[complete("COMMIT"), ready(b'I')]);
+    assert_eq!(talk.notebook.2, 1);
 }
