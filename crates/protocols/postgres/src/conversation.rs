@@ -467,6 +467,8 @@ pub struct Conversation<P, H = session::Hold> {
     ready_dropped: bool,
     /// The command under way has broken a limit: the target has to be told.
     cancel_wanted: bool,
+    /// The command that is cancelled since nobody is there for its rows.
+    given_up: Option<CommandKey>,
     /// Differs in the whole process whenever a setting may have changed: stands for values that only the server knows.
     mark: u64,
     /// Bytes that prepared statements hold.
@@ -515,6 +517,7 @@ impl<P, H> Conversation<P, H> {
             tapped: None,
             ready_dropped: false,
             cancel_wanted: false,
+            given_up: None,
             mark: 0,
             prepared_bytes: Rc::default(),
         };

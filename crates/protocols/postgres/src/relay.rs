@@ -429,9 +429,7 @@ where
             ) {
                 Ok(count) => count == 0,
                 Err(_) => {
-                    // Not a goodbye behind which it may still listen.
                     *client_gone = true;
-                    conversation.nobody_listens();
                     true
                 }
             };
@@ -455,8 +453,7 @@ where
             if *client_gone {
                 down.buffer.start = down.buffer.cleared;
                 down.unflushed = false;
-            }
-            if *client_gone {
+                conversation.nobody_listens();
                 down.aside = (Vec::new(), 0);
                 if let Some((edit, written)) = &mut down.edit {
                     *written = edit.insert.len();
@@ -477,7 +474,6 @@ where
                     Ok(_) | Err(_) => {
                         *client_gone = true;
                         conversation.client_left();
-                        conversation.nobody_listens();
                         down.buffer.start = down.buffer.cleared;
                         down.unflushed = false;
                         break;
@@ -521,7 +517,6 @@ where
                     Poll::Ready(Err(_)) => {
                         *client_gone = true;
                         conversation.client_left();
-                        conversation.nobody_listens();
                     }
                     Poll::Pending => {}
                 }

@@ -13,7 +13,8 @@ use session::Means;
 use trail::record::NotKept;
 use vocabulary::{Class, Facts};
 
-use super::running::CommandKey;
+use super::running::{CommandKey, Running};
+use super::target::command_of;
 use super::{Conversation, Expected};
 use crate::wire::backend::Transaction;
 use crate::wire::error_response::Report;
@@ -115,10 +116,15 @@ impl<P, H> Conversation<P, H> {
         }
     }
 
-    /// Nobody can be told any more what is under way: it is cancelled, as the target would by itself without a gateway
-    /// between.
+    /// Nobody is there for the rows that come: what sends them is cancelled, as a target does by itself when it can't send.
+    /// What has sent nothing yet runs on, as it does there.
     pub fn nobody_listens(&mut self) {
-        self.cancel_wanted |= self.is_waiting();
+        let Some(key) = self.queue.front().and_then(command_of) else { return };
+        let amid_rows = |running: &Running<P>| running.rows + running.copied > 0;
+        if self.given_up != Some(key) && self.commands.get(key).is_some_and(amid_rows) {
+            self.given_up = Some(key);
+            self.cancel_wanted = true;
+        }
     }
 
     /// Whether the target is to be told now to cancel what it does.
