@@ -78,7 +78,9 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Replaces a side. It need not be durable: what it says stays true, and is said again.
 pub(super) fn write<T: Serialize>(path: &Path, side: &T) -> Result<(), TrailError> {
-    let temporary = path.with_extension("tmp");
+    // The whole name and more: two threads write files here that differ in what follows the dot.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
     let text = serde_json::to_vec(side).unwrap_or_default();
     OpenOptions::new()
         .write(true)
