@@ -393,6 +393,17 @@ class Hostile(unittest.TestCase):
         writer.join()
         self.assertEqual((tags.count(b"C"), tags[-1]), (count, b"Z"))
 
+    def test_a_pipeline_that_goes_on_behind_an_error(self):
+        """What is skipped has no answer: however much of it comes before the Sync, nobody waits for one."""
+        session = self.raw(timeout=60)
+        batch = parse("", "SELECT 1/0") + (bind("", "") + execute()) * 50_000 + SYNC
+        writer = threading.Thread(target=session.socket.sendall, args=(batch,))
+        writer.start()
+        tags = [tag for tag, _ in session.answers()]
+        writer.join()
+        self.assertEqual((tags.count(b"C"), tags.count(b"E"), tags[-1]), (0, 1, b"Z"))
+        self.assertEqual(session.run("SELECT 1"), [b"T", b"D", b"C", b"Z"])
+
     def test_sql_that_nests_deeply(self):
         for sql in (
             "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,

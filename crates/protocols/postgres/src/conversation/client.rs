@@ -112,6 +112,10 @@ impl<P, H> Conversation<P, H> {
             let Some(message) = rest.get(..needed) else {
                 return Ok(Scan { taken, next: Next::Bytes(needed) });
             };
+            if self.queue.len() >= MAX_OUTSTANDING && self.is_skipped() {
+                // No answer will ever come: the Sync that ends this is still with the client.
+                self.skip_all(recorder)?;
+            }
             if self.queue.len() >= MAX_OUTSTANDING || (self.is_alone() && !matches!(tag, b'c' | b'f' | b'X'))
             {
                 return Ok(Scan { taken, next: Next::Stalled });

@@ -141,7 +141,7 @@ impl<P, H> Conversation<P, H> {
     }
 
     /// Whether the target skips what is sent now, up to a Sync: then there is no answer to wait for before that.
-    fn is_skipped(&self) -> bool {
+    pub(super) fn is_skipped(&self) -> bool {
         let syncs = |expected: &Expected| matches!(expected, Expected::Ready { sync: true, .. });
         self.skipping && !self.queue.iter().any(syncs)
     }

@@ -670,13 +670,7 @@ impl<P, H> Conversation<P, H> {
                 }
             }
         }
-        for expected in skipped.into_iter().rev() {
-            let key = command_of(&expected);
-            self.undo(expected);
-            if let Some(key) = key.filter(|key| self.commands.get(*key).is_some()) {
-                self.finish(key, &Parts::skipped(SKIPPED), recorder)?;
-            }
-        }
+        self.skipped(skipped, recorder)?;
         self.transaction = transaction;
         if self.queue.is_empty() {
             self.transaction_may_end = false;
@@ -699,6 +693,37 @@ impl<P, H> Conversation<P, H> {
             }
         }
         Ok(())
+    }
+
+    /// What the target has skipped, oldest first.
+    fn skipped<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        skipped: Vec<Expected>,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        for expected in skipped.into_iter().rev() {
+            let key = command_of(&expected);
+            self.undo(expected);
+            if let Some(key) = key.filter(|key| self.commands.get(*key).is_some()) {
+                self.finish(key, &Parts::skipped(SKIPPED), recorder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The target skips all that is under way, up to a Sync that the client has not sent yet.
+    pub(super) fn skip_all<R: Recorder<Permit = P, Hold = H>>(
+        &mut self,
+        recorder: &mut R,
+    ) -> Result<(), Fault> {
+        let mut skipped = Vec::with_capacity(self.queue.len());
+        while let Some(expected) = self.queue.pop_front() {
+            match expected {
+                Expected::Ready { segment, .. } => self.answered = segment,
+                other => skipped.push(other),
+            }
+        }
+        self.skipped(skipped, recorder)
     }
 
     /// The client asked for it, and the target did not do it.
