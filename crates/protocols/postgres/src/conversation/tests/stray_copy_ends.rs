@@ -118,14 +118,14 @@ fn a_sync_counts_once_whenever_the_copy_fails() {
 #[test]
 fn what_is_not_understood_may_be_a_copy() {
     let mut talk = Talk::new();
-    let (forwarded, rest) = talk.sends(&[run("COPPY t FROM STDIN"), sync()]);
+    let (forwarded, rest) = talk.sends(&[run("COPYING t FROM STDIN"), sync()]);
     assert!(forwarded.ends_with(&simple(b'H')), "its answer comes without a Sync");
     assert_eq!(rest, sync());
-    talk.target(&[simple(b'1'), simple(b'2'), complete("COPPY")]);
+    talk.target(&[simple(b'1'), simple(b'2'), complete("COPYING")]);
     assert_eq!(talk.sends(&[rest]).0, sync());
     talk.target(&[ready(b'I')]);
     // What fails before it is executed waits for the Sync.
-    let (_, rest) = talk.sends(&[run("COPPY t FROM STDIN"), sync()]);
+    let (_, rest) = talk.sends(&[run("COPYING t FROM STDIN"), sync()]);
     talk.target(&[error("42601", "syntax error")]);
     assert_eq!(talk.sends(&[rest]).0, sync());
     talk.target(&[ready(b'I')]);
