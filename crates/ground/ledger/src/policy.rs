@@ -149,6 +149,12 @@ impl WitnessPolicy {
         &self.logs
     }
 
+    /// The key of the log of this name, if the policy names that log.
+    #[must_use]
+    pub fn log_key(&self, name: &str) -> Option<&VerifierKey> {
+        self.logs.iter().map(|log| &log.key).find(|key| key.name() == name)
+    }
+
     /// The witnesses it names.
     #[must_use]
     pub fn witnesses(&self) -> &[PolicyWitness] {

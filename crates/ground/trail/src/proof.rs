@@ -230,9 +230,8 @@ fn log_key(
         return Ok((vkey.clone(), true));
     }
     let hint = VerifierKey::parse(hint)?;
-    let logs = trust.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
-    let named = logs.iter().find(|log| log.key.name() == checkpoint.origin());
-    Ok(named.map_or((hint, false), |log| (log.key.clone(), true)))
+    let named = trust.policy.as_ref().and_then(|policy| policy.log_key(checkpoint.origin()));
+    Ok(named.map_or((hint, false), |key| (key.clone(), true)))
 }
 
 /// Payload fields that are what the leaf commits to. All or none are given.
@@ -286,8 +285,7 @@ fn verify_link(
     }
     let proof = TlogProof::parse(&link.proof).map_err(|error| wrong(in_full(&error)))?;
     let hint = VerifierKey::parse(&link.vkey)?;
-    let logs = trust.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
-    let named = logs.iter().map(|log| &log.key).find(|key| key.name() == hint.name());
+    let named = trust.policy.as_ref().and_then(|policy| policy.log_key(hint.name()));
     proof.verify(link.leaf.as_bytes(), named.unwrap_or(&hint)).map_err(|error| wrong(in_full(&error)))?;
     Ok((proof.checkpoint, named.is_some()))
 }

@@ -202,13 +202,8 @@ pub fn verify(
         Some(vkey) => vkey.clone(),
         None => {
             let beside = layout.read_vkey()?;
-            let named = options.policy.as_ref().map_or(&[][..], WitnessPolicy::logs);
-            named
-                .iter()
-                .map(|log| &log.key)
-                .find(|key| key.name() == beside.name())
-                .unwrap_or(&beside)
-                .clone()
+            let named = options.policy.as_ref().and_then(|policy| policy.log_key(beside.name()));
+            named.unwrap_or(&beside).clone()
         }
     };
     let run =

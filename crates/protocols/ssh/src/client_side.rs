@@ -210,6 +210,14 @@ impl ClientSide {
         Some(inbox)
     }
 
+    /// Takes a channel in that needs no program, unless there are too many.
+    fn taken_in(&mut self, channel: Channel<Msg>) -> Option<ClientChannel> {
+        let id = channel.id();
+        let inbox = self.open(id)?;
+        let (_, write) = channel.split();
+        Some(ClientChannel::new(id, write, inbox, self.inboxes.clone()))
+    }
+
     /// A channel whose program was not asked for yet.
     fn unstarted(&mut self, id: ChannelId) -> Option<&mut Unstarted> {
         self.unstarted.get_mut(&id)
@@ -349,13 +357,10 @@ impl Handler for ClientSide {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), ClientFault> {
-        let id = channel.id();
-        let Some(inbox) = self.open(id) else {
+        let Some(channel) = self.taken_in(channel) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        let (_, write) = channel.split();
-        let channel = ClientChannel::new(id, write, inbox, self.inboxes.clone());
         let (to, originator) = ((host.to_owned(), port), (originator_address.to_owned(), originator_port));
         self.wish(Wish::DirectTcp { channel, reply, to, originator }).await;
         Ok(())
@@ -368,13 +373,10 @@ impl Handler for ClientSide {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), ClientFault> {
-        let id = channel.id();
-        let Some(inbox) = self.open(id) else {
+        let Some(channel) = self.taken_in(channel) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        let (_, write) = channel.split();
-        let channel = ClientChannel::new(id, write, inbox, self.inboxes.clone());
         self.wish(Wish::DirectStreamlocal { channel, reply, path: socket_path.to_owned() }).await;
         Ok(())
     }

@@ -56,14 +56,7 @@ impl Trail {
     ) -> Result<EntryId, TrailError> {
         let _deciding = lock(&self.deciding);
         // What is not sealed yet would be sealed under the destroyed key.
-        let state = self.sealed_state()?;
-        let live = self.live_keys(session)?;
-        if live.is_empty() {
-            return Err(TrailError::AlreadyErased(session));
-        }
-        if state.holds.contains(&session) {
-            return Err(TrailError::OnHold(session));
-        }
+        let (state, live) = self.free_keys(session)?;
         if state.sessions.iter().any(|open| open.session == session) {
             return Err(TrailError::SessionOpen(session));
         }
@@ -88,13 +81,7 @@ impl Trail {
         reason: &str,
     ) -> Result<EntryId, TrailError> {
         let _deciding = lock(&self.deciding);
-        let state = self.sealed_state()?;
-        if self.live_keys(session)?.is_empty() {
-            return Err(TrailError::AlreadyErased(session));
-        }
-        if state.holds.contains(&session) {
-            return Err(TrailError::OnHold(session));
-        }
+        self.free_keys(session)?;
         self.decide_hold(session, actor, client, "hold", reason, KeepingAct::Hold)
     }
 
@@ -218,6 +205,19 @@ impl Trail {
             first += count;
         }
         Ok(())
+    }
+
+    /// The sealer's state and the slots of a session's keys: some are there, and no hold is on them.
+    fn free_keys(&self, session: SessionId) -> Result<(State, Vec<u32>), TrailError> {
+        let state = self.sealed_state()?;
+        let live = self.live_keys(session)?;
+        if live.is_empty() {
+            return Err(TrailError::AlreadyErased(session));
+        }
+        if state.holds.contains(&session) {
+            return Err(TrailError::OnHold(session));
+        }
+        Ok((state, live))
     }
 
     /// The slots of a session whose keys are there.

@@ -232,7 +232,7 @@ impl Runner {
                 if hurry || closed || waited >= sealer.pace().seal_after {
                     source.settle(sealer.sealed_through())?;
                     let published = sealer.publish()?;
-                    self.tell(published.through, published.entries, true);
+                    self.tell(published.through, published.entries, true, None);
                     since = None;
                     lock(&self.shared).sealed.retire_before = published.retire_before;
                     source.retire(published.retire_before)?;
@@ -245,8 +245,7 @@ impl Runner {
                 }
                 let settled = source.settled(through);
                 unsettled = settled < through;
-                self.tell(settled, sealer.published_entries()?, false);
-                lock(&self.shared).sealed.trouble = source.trouble();
+                self.tell(settled, sealer.published_entries()?, false, source.trouble());
                 since = None;
             }
             if closed {
@@ -259,10 +258,10 @@ impl Runner {
         Ok(())
     }
 
-    fn tell(&self, through: Position, entries: u64, published: bool) {
+    fn tell(&self, through: Position, entries: u64, published: bool, trouble: Option<String>) {
         let mut shared = lock(&self.shared);
         let sealed = &mut shared.sealed;
-        (sealed.through, sealed.entries, sealed.trouble) = (through, entries, None);
+        (sealed.through, sealed.entries, sealed.trouble) = (through, entries, trouble);
         if published {
             sealed.at = Some(Timestamp::now());
         } else {

@@ -18,9 +18,10 @@ pub(super) fn verify(
 ) -> Result<(), TrailError> {
     let node = Node { run, snapshot };
     let mut covered = 0;
-    let logs = policy.map_or(&[][..], WitnessPolicy::logs);
     // Of logs that it does not name, a policy says nothing: what is cosigned there may be anybody's.
-    let names = |origin: &str| logs.is_empty() || logs.iter().any(|log| log.key.name() == origin);
+    let names = |origin: &str| {
+        policy.is_none_or(|policy| policy.logs().is_empty() || policy.log_key(origin).is_some())
+    };
     let is_own_named = key_is_given || names(run.vkey.name());
     let mut is_trail_named = false;
     let reader = LedgerReader::new(&run.layout.ledger(), run.vkey.clone());
@@ -121,8 +122,7 @@ impl Node<'_> {
             own.note().verify(&self.run.vkey).map_err(|error| error.to_string())?;
             let proof = TlogProof::parse(&receipt.proof).map_err(|error| error.to_string())?;
             let hint = VerifierKey::parse(&receipt.vkey).map_err(|error| error.to_string())?;
-            let logs = policy.map_or(&[][..], WitnessPolicy::logs);
-            let key = logs.iter().map(|log| &log.key).find(|key| key.name() == hint.name()).unwrap_or(&hint);
+            let key = policy.and_then(|policy| policy.log_key(hint.name())).unwrap_or(&hint);
             proof.verify(receipt.leaf.as_bytes(), key).map_err(|error| error.to_string())?;
             Ok((own, proof.checkpoint))
         };
@@ -171,8 +171,7 @@ impl Node<'_> {
 fn trail_log(node: &Node<'_>, policy: Option<&WitnessPolicy>) -> Result<(TrailLogReport, u64), TrailError> {
     let run = node.run;
     let reader = crate::trail_log_reader(run.layout.data())?;
-    let named = policy.map_or(&[][..], WitnessPolicy::logs).iter().map(|log| &log.key);
-    let key = named.clone().find(|key| key.name() == reader.verifier().name());
+    let key = policy.and_then(|policy| policy.log_key(reader.verifier().name()));
     let reader = key.map_or(reader.clone(), |key| LedgerReader::new(reader.dir(), key.clone()));
     let mut report =
         TrailLogReport { origin: reader.verifier().name().to_owned(), ..TrailLogReport::default() };
