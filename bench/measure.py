@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness import HarnessError
@@ -58,12 +58,25 @@ def stolen_s():
     return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / TICKS_PER_S
 
 
-def pin(pids, cores):
-    """Lets processes, all their threads and what they start from now on run on `cores` only."""
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").glob("*"):
+def threads_of(pids):
+    return [int(task.name) for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")]
+
+
+@contextmanager
+def pinned(pids, cores):
+    """Lets processes, all their threads and what they start meanwhile run on `cores` only. Afterwards each thread may run
+    where it could before, and what has come since where its process may."""
+    before = {}
+    for thread in threads_of(pids()):
+        with suppress(OSError):
+            before[thread] = os.sched_getaffinity(thread)
+            os.sched_setaffinity(thread, cores)
+    try:
+        yield
+    finally:
+        for thread in threads_of(pids()):
             with suppress(OSError):
-                os.sched_setaffinity(int(task.name), cores)
+                os.sched_setaffinity(thread, before.get(thread, range(CORES)))
 
 
 class Meter:

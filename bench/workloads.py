@@ -11,7 +11,7 @@ from harness import HarnessError
 from harness.postgres import bin_directory
 from harness.roads import descendants
 from harness.wire import Session
-from measure import CORES, Meter, pin, resident_kb, run_client
+from measure import CORES, Meter, pinned, resident_kb, run_client
 
 DATABASE = "bench"
 # All that a pinned cell runs shares this core.
@@ -38,12 +38,8 @@ class Cell:
         """One run; {figure: number}."""
         if not self.pinned:
             return self._run(server, road, seconds)
-        everyone = lambda: [*descendants(server.process.pid), *road.pids()]  # noqa: E731
-        pin(everyone(), {PINNED_CORE})
-        try:
+        with pinned(lambda: [*descendants(server.process.pid), *road.pids()], {PINNED_CORE}):
             return self._run(server, road, seconds)
-        finally:
-            pin(everyone(), set(range(CORES)))
 
     def _run(self, server, road, seconds):
         return self._bulk(server, road, seconds) if self.sql else self._pgbench(server, road, seconds)

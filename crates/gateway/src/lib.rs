@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod cores;
 pub mod data;
 pub mod deliver;
 pub mod demo;

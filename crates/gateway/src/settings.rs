@@ -335,6 +335,8 @@ pub struct Workers {
     /// Threads that carry sessions. Default: three quarters of the cores.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u32>,
+    /// Whether each of them has a core of its own, if there are more cores than workers and no quota on them.
+    pub own_cores: bool,
     /// Seconds that open sessions get to end by themselves after SIGTERM.
     #[schemars(range(max = 3600))]
     pub shutdown_grace_s: u64,
@@ -342,7 +344,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { threads: None, shutdown_grace_s: 10 }
+        Self { threads: None, own_cores: true, shutdown_grace_s: 10 }
     }
 }
 

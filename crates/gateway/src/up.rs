@@ -22,6 +22,7 @@ pub use house::vault_keys;
 pub use stop::Signals;
 
 use crate::cli::{Failure, args};
+use crate::cores::Cores;
 use crate::data::{self, DataDir};
 use crate::deliver;
 use crate::evidence::{self, Evidence, Goodbye};
@@ -61,7 +62,13 @@ pub fn run(data_dir: Option<&Path>, options: &args::Up) -> Result<(), Failure> {
     raise_open_files();
     close_to_others(settings.sealed_elsewhere());
     let data = DataDir::open(&path, settings.sealed_elsewhere())?;
-    let house = house::House::open(&data, &settings)?;
+    let threads = settings
+        .workers
+        .threads
+        .map_or_else(default_workers, |threads| usize::try_from(threads).unwrap_or(1));
+    let workers =
+        Workers { threads, cores: settings.workers.own_cores.then(|| Cores::share(threads)).flatten() };
+    let house = workers.aside(|| house::House::open(&data, &settings))?;
     let sockets = listeners::Sockets::open(&data, &settings, house.decoy.clone())?;
     let evidence = if settings.sealed_elsewhere() {
         None
@@ -72,7 +79,7 @@ pub fn run(data_dir: Option<&Path>, options: &args::Up) -> Result<(), Failure> {
         runtime.block_on(evidence.compare(&settings))?;
     }
     let mut supervisor = Supervisor::default();
-    let started = start(&mut supervisor, &data, &settings, &house, sockets, evidence);
+    let started = start(&mut supervisor, &data, &settings, &house, &workers, sockets, evidence);
     let (addresses, goodbye) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -105,6 +112,7 @@ fn start(
     data: &DataDir,
     settings: &Settings,
     house: &house::House,
+    workers: &Workers,
     sockets: listeners::Sockets,
     evidence: Option<Evidence>,
 ) -> Result<(api::types::Addresses, Option<Goodbye>), Failure> {
@@ -114,12 +122,8 @@ fn start(
             "check the limits of this user (ulimit -u)",
         )
     };
-    house.start_sealer()?;
+    workers.aside(|| house.start_sealer())?;
     let goodbye = evidence.map(|evidence| evidence.start(supervisor)).transpose()?;
-    let threads = settings
-        .workers
-        .threads
-        .map_or_else(default_workers, |threads| usize::try_from(threads).unwrap_or(1));
     let connections = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX >> 4);
     let listeners::Sockets {
         postgres,
@@ -152,7 +156,8 @@ fn start(
         .map_err(|error| Failure::file("write", &data::addresses_file(data.path()), &error))?;
     let control_state = house.control(&addresses, settings, ssh_keys, supervisor.stopping())?;
     let messenger = deliver::Messenger::new(&settings.review.webhook)?;
-    workers::start(supervisor, threads, connections, entrances).map_err(no_thread)?;
+    workers::start(supervisor, workers.threads, workers.cores.as_ref(), connections, entrances)
+        .map_err(no_thread)?;
     let stop = supervisor.stopping();
     let api_connections = usize::try_from(settings.limits.api_connections).unwrap_or(256);
     let gatehouse = Arc::clone(&house.gatehouse);
@@ -318,6 +323,22 @@ fn greet(data: &DataDir, addresses: &api::types::Addresses, took: Duration) {
         "  trailgate person add NAME, trailgate agent add NAME --for PERSON, trailgate connect AGENT TARGET"
     );
     eprintln!("  trailgate trail tail, trailgate doctor");
+}
+
+/// How many threads carry sessions, and the cores that they have for themselves.
+struct Workers {
+    threads: usize,
+    cores: Option<Cores>,
+}
+
+impl Workers {
+    /// Starts what must not stand in their way.
+    fn aside<T>(&self, start: impl FnOnce() -> T) -> T {
+        match &self.cores {
+            Some(cores) => cores.beside_workers(start),
+            None => start(),
+        }
+    }
 }
 
 /// Three quarters of the cores: what seals, syncs and carries packets needs the rest. Workers that compete with those

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use vocabulary::{ClientInfo, TargetKind};
 
+use crate::cores::Cores;
 use crate::supervisor::Supervisor;
 
 /// Stack of a worker, in bytes. SQL is parsed on it, recursively; only what is used becomes memory.
@@ -74,7 +75,7 @@ pub struct Host<P> {
     pub listener: Arc<ListenerSettings>,
 }
 
-/// Starts `threads` workers and, for each listener, the thread that accepts connections for them.
+/// Starts `threads` workers, on `cores` of their own if there are any, and, for each listener, the thread that accepts connections for them.
 ///
 /// Workers end when the accepting thread has ended (on stop) and their last session is over.
 ///
@@ -83,6 +84,7 @@ pub struct Host<P> {
 pub fn start(
     supervisor: &mut Supervisor,
     threads: usize,
+    cores: Option<&Cores>,
     connections: usize,
     entrances: Vec<Entrance>,
 ) -> io::Result<()> {
@@ -90,7 +92,13 @@ pub fn start(
     for index in 0..threads {
         let (queue, arrivals) = mpsc::channel(QUEUE);
         queues.push(queue);
-        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || carry(arrivals))?;
+        let cores = cores.cloned();
+        supervisor.start(&format!("worker-{index}"), WORKER_STACK_BYTES, move || {
+            if let Some(cores) = cores {
+                cores.bind_worker(index);
+            }
+            carry(arrivals)
+        })?;
     }
     let places = Arc::new(Semaphore::new(connections));
     for entrance in entrances {

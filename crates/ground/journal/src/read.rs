@@ -19,10 +19,8 @@ use crate::{
     storage::{Disk, Storage, StorageFile},
 };
 
-/// The most bytes read at once; more only for a frame that is larger.
+/// Bytes read at once; more only for a frame that is larger.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// The fewest. Who reads a little often would copy mostly zeroes that are no frames yet.
-const LEAST_CHUNK_BYTES: usize = 16 * 1024;
 
 /// One record, as it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +167,6 @@ pub(crate) struct Cursor {
     durable: u64,
     buffer: Vec<u8>,
     found: Vec<Found>,
-    /// Bytes to read next: as many as the last reads have found frames in.
-    chunk: usize,
     /// All up to the last limit are handed out.
     complete: bool,
 }
@@ -185,7 +181,6 @@ impl Cursor {
             durable: 0,
             buffer: Vec::new(),
             found: Vec::new(),
-            chunk: CHUNK_BYTES,
             complete: false,
         }
     }
@@ -215,14 +210,8 @@ impl Cursor {
                 return Ok(());
             };
             let skipping = segment.next < self.wanted;
-            let progress =
-                fill(segment, &mut self.buffer, &mut self.found, self.wanted, (limit, self.chunk))?;
+            let progress = fill(segment, &mut self.buffer, &mut self.found, self.wanted, limit)?;
             self.durable = self.durable.max(progress.durable);
-            self.chunk = match progress.bytes {
-                bytes if bytes > self.chunk / 2 => (self.chunk * 2).min(CHUNK_BYTES),
-                bytes if bytes < self.chunk / 8 => (self.chunk / 2).max(LEAST_CHUNK_BYTES),
-                _ => self.chunk,
-            };
             if let Some(last) = self.found.last() {
                 self.wanted = last.sequence + 1;
                 self.complete = limit.is_some_and(|limit| last.sequence >= limit);
@@ -312,24 +301,22 @@ impl Cursor {
 struct Progress {
     /// Whether any frame was read, be it one to skip.
     any: bool,
-    /// Bytes of frames that were read.
-    bytes: usize,
     durable: u64,
 }
 
-/// Reads one chunk, of so many bytes, and takes all valid frames in it up to the limit. Those before `wanted` are only
-/// checked.
+/// Reads one chunk and takes all valid frames in it up to the limit. Those before `wanted` are only checked.
 fn fill(
     segment: &mut Segment,
     buffer: &mut Vec<u8>,
     found: &mut Vec<Found>,
     wanted: u64,
-    (limit, mut chunk): (Option<u64>, usize),
+    limit: Option<u64>,
 ) -> Result<Progress, ReadError> {
     let mut progress = Progress::default();
+    let mut chunk = CHUNK_BYTES;
     loop {
         buffer.resize(chunk, 0);
-        buffer.shrink_to(chunk.max(CHUNK_BYTES));
+        buffer.shrink_to(chunk);
         let read =
             read_full(&*segment.file, buffer, segment.offset).map_err(failed("read", &segment.path))?;
         let bytes = buffer.get(..read).unwrap_or_default();
@@ -359,7 +346,6 @@ fn fill(
             start += frame.bytes.len();
         };
         segment.offset += start as u64;
-        progress.bytes = start;
         // A frame larger than the chunk, and the file has more: once more, with room for it.
         let larger = needed > chunk && needed <= MAX_FRAME_BYTES + FRAME_OVERHEAD_BYTES && read == chunk;
         if progress.any || !larger {

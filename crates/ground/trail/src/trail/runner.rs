@@ -16,13 +16,9 @@ use super::{
 };
 use crate::{TrailError, sealer::Sealer};
 
-/// Under work, frames are taken this often at least, and at most.
-const TICKS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(1));
-/// So many frames are to be taken at once: some hundred microseconds of work. More would keep commands from a core for
-/// longer than they take, fewer would be mostly waking up.
-const STEP_FRAMES: usize = 64;
-/// How often commands are looked for that run for long.
-const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// Under work, frames are taken this often: as often as they are synced. Each time, the sealer takes a core from commands and
+/// their caches with it, so that more often costs more in all.
+const TICK: Duration = Duration::from_millis(100);
 /// How long an idle sealer waits for a frame before it looks around.
 const IDLE: Duration = Duration::from_millis(200);
 /// A backlog is published in pieces of this long.
@@ -206,31 +202,17 @@ impl Runner {
     /// Seals until told to stop or the journal is closed and sealed.
     fn work(&self, sealer: &mut Sealer, source: &mut Source) -> Result<(), TrailError> {
         let mut since: Option<Instant> = None;
-        let (longest, shortest) = TICKS;
-        let mut tick = longest;
-        let mut looked = Instant::now();
-        // Something was taken that no leaf speaks of yet, and that may be lost with the power.
-        let mut unsettled = false;
         while !self.stopped() {
             let finishing = self.finishing();
-            let patience = if since.is_some() || unsettled || finishing { Duration::ZERO } else { IDLE };
+            let patience = if since.is_some() || finishing { Duration::ZERO } else { IDLE };
             let taken = take_all(sealer, source, patience, &mut since)?;
             let closed = taken.closed || (finishing && taken.all);
-            tick = match taken.frames {
-                frames if frames > 2 * STEP_FRAMES => (tick / 2).max(shortest),
-                frames if frames < STEP_FRAMES / 2 => (tick * 2).min(longest),
-                _ => tick,
-            };
-            if closed || looked.elapsed() >= LOOK_AROUND {
-                sealer.announce_long_commands(Timestamp::now())?;
-                looked = Instant::now();
-            }
-            unsettled = false;
+            sealer.announce_long_commands(Timestamp::now())?;
+            let mut waited = Duration::ZERO;
             if sealer.has_unpublished()? {
-                let waited = since.get_or_insert_with(Instant::now).elapsed();
+                waited = since.get_or_insert_with(Instant::now).elapsed();
                 let hurry = std::mem::take(&mut lock(&self.shared).hurry);
                 if hurry || closed || waited >= sealer.pace().seal_after {
-                    source.settle(sealer.sealed_through())?;
                     let published = sealer.publish()?;
                     self.tell(published.through, published.entries, true, None);
                     since = None;
@@ -238,21 +220,16 @@ impl Runner {
                     source.retire(published.retire_before)?;
                 }
             } else {
-                // Intents alone make no leaf: once they are durable they are as sealed as can be.
+                // Intents alone make no leaf: they are as sealed as can be.
                 let through = sealer.sealed_through();
-                if closed || lock(&self.shared).hurry {
-                    source.settle(through)?;
-                }
-                let settled = source.settled(through);
-                unsettled = settled < through;
-                self.tell(settled, sealer.published_entries()?, false, source.trouble());
+                self.tell(through, sealer.published_entries()?, false, source.trouble());
                 since = None;
             }
             if closed {
                 return Ok(());
             }
-            if since.is_some() || unsettled {
-                self.wait(tick, true);
+            if since.is_some() {
+                self.wait(TICK.min(sealer.pace().seal_after.saturating_sub(waited)), true);
             }
         }
         Ok(())
@@ -275,14 +252,13 @@ impl Runner {
 /// What [`take_all`] has taken.
 #[derive(Default)]
 struct Taken {
-    frames: usize,
     /// There were no more.
     all: bool,
     /// The journal is closed, and no more will come.
     closed: bool,
 }
 
-/// Takes all frames that there are, or as many as are to be published together.
+/// Takes all frames that survive the loss of power, or as many as are to be published together.
 fn take_all(
     sealer: &mut Sealer,
     source: &mut Source,
@@ -302,7 +278,6 @@ fn take_all(
         taken.all = frames.are_all();
         for frame in frames {
             sealer.take(frame.position, frame.payload)?;
-            taken.frames += 1;
         }
         if taken.all || since.elapsed() >= MOST_UNPUBLISHED {
             return Ok(taken);

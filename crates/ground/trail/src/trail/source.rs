@@ -13,14 +13,14 @@ use crate::{TrailError, layout::Layout};
 /// A journal to seal.
 pub(super) enum Source {
     /// Written by this process.
-    Own(Box<Own>),
+    Own(Journal, Box<Follower>),
     /// Written by another.
     Foreign(Box<Foreign>),
 }
 
 /// What a source has to give.
 pub(super) enum Next<'a> {
-    /// Frames; none if there are none for now. [`Source::settle`] has to be asked before a checkpoint covers them.
+    /// Frames that survive the loss of power; none if there are none for now.
     Frames(Frames<'a>),
     /// The journal is closed, and all of it was given.
     Closed,
@@ -28,14 +28,14 @@ pub(super) enum Next<'a> {
 
 impl Source {
     pub(super) fn own(journal: Journal, from: Position) -> Self {
-        let follower = journal.follow(from);
-        Self::Own(Box::new(Own { journal, follower, ahead: true }))
+        let follower = Box::new(journal.follow(from));
+        Self::Own(journal, follower)
     }
 
     /// Goes to a position, after the sealer was set back.
     pub(super) fn go_to(&mut self, position: Position) {
         match self {
-            Self::Own(own) => own.follower = own.journal.follow(position),
+            Self::Own(journal, follower) => **follower = journal.follow(position),
             Self::Foreign(foreign) => foreign.go_to(position),
         }
     }
@@ -43,7 +43,7 @@ impl Source {
     /// The next frames; waits up to `patience` for one.
     pub(super) fn next_batch(&mut self, patience: Duration) -> Result<Next<'_>, TrailError> {
         match self {
-            Self::Own(own) => match own.next_batch(patience) {
+            Self::Own(journal, follower) => match next_synced(journal, follower, patience) {
                 Ok(frames) => Ok(Next::Frames(frames)),
                 Err(ReadError::Closed { .. }) => Ok(Next::Closed),
                 Err(error) => Err(error.into()),
@@ -52,28 +52,10 @@ impl Source {
         }
     }
 
-    /// Returns once all frames that were given up to `position` survive the loss of power: only then may a checkpoint
-    /// cover them.
-    pub(super) fn settle(&mut self, position: Position) -> Result<(), TrailError> {
-        match self {
-            Self::Own(own) => own.settle(position),
-            // Gives no others.
-            Self::Foreign(_) => Ok(()),
-        }
-    }
-
-    /// The last frame that is known to survive the loss of power, of those up to `position`.
-    pub(super) fn settled(&self, position: Position) -> Position {
-        match self {
-            Self::Own(own) => position.min(own.journal.synced()),
-            Self::Foreign(_) => position,
-        }
-    }
-
     /// Why frames that were written will not be sealed by this process.
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
-            Self::Own(own) => own.poison().map(|reason| TrailError::from(reason).in_full()),
+            Self::Own(journal, _) => poison(journal).map(|reason| TrailError::from(reason).in_full()),
             Self::Foreign(_) => None,
         }
     }
@@ -81,47 +63,30 @@ impl Source {
     /// Lets the journal go of frames before `position`. Another process's is told otherwise.
     pub(super) fn retire(&self, position: Position) -> Result<(), TrailError> {
         match self {
-            Self::Own(own) => Ok(own.journal.retire(position)?),
+            Self::Own(journal, _) => Ok(journal.retire(position)?),
             Self::Foreign(_) => Ok(()),
         }
     }
 }
 
-/// The journal of this process. Frames are given as soon as they are written, so that sealing is many small pieces of work
-/// and none that makes commands wait for a core.
-pub(super) struct Own {
-    journal: Journal,
-    follower: Follower,
-    /// Frames are given before they are synced. Not any more once a sync has failed: what was not synced then never will be.
-    ahead: bool,
+/// The next frames of this process's own journal. Waiting is for a sync: it costs who appends nothing.
+fn next_synced<'f>(
+    journal: &Journal,
+    follower: &'f mut Follower,
+    patience: Duration,
+) -> Result<Frames<'f>, ReadError> {
+    if journal.synced() < follower.position() && poison(journal).is_some() {
+        // Nothing more will come, and there is nobody left who would let us wait for it.
+        thread::sleep(patience);
+    }
+    follower.next_batch(Level::Synced, patience)
 }
 
-impl Own {
-    fn next_batch(&mut self, patience: Duration) -> Result<Frames<'_>, ReadError> {
-        let next = self.follower.position();
-        if self.ahead && self.journal.written() >= next {
-            return self.follower.next_batch(Level::Written, Duration::ZERO);
-        }
-        if self.journal.synced() < next && self.poison().is_some() {
-            // Nothing more will come, and there is nobody left who would let us wait for it.
-            thread::sleep(patience);
-        }
-        // Waiting is for a sync: it costs who appends nothing.
-        self.follower.next_batch(Level::Synced, patience)
-    }
-
-    /// The sync that failed for good, if one has.
-    fn poison(&self) -> Option<AppendError> {
-        match self.journal.health() {
-            Health::Refusing { reason: reason @ AppendError::Poisoned { .. }, .. } => Some(reason),
-            Health::Refusing { .. } | Health::Healthy => None,
-        }
-    }
-
-    fn settle(&mut self, position: Position) -> Result<(), TrailError> {
-        let settled = self.journal.wait_synced(position);
-        self.ahead &= settled.is_ok();
-        Ok(settled?)
+/// The sync that failed for good, if one has.
+fn poison(journal: &Journal) -> Option<AppendError> {
+    match journal.health() {
+        Health::Refusing { reason: reason @ AppendError::Poisoned { .. }, .. } => Some(reason),
+        Health::Refusing { .. } | Health::Healthy => None,
     }
 }
 
