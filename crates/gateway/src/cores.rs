@@ -1,4 +1,4 @@
-//! Which cores carry sessions: each worker has one of its own, and what seals and syncs stays off those.
+//! Which cores carry sessions: each worker has one of its own, and the sealer stays off those.
 //!
 //! The system's scheduler lets a thread that has work keep a core for milliseconds. Where that is the sealer on the core of a
 //! worker, all of the worker's sessions wait, though other cores may be idle.

@@ -66,9 +66,8 @@ pub fn run(data_dir: Option<&Path>, options: &args::Up) -> Result<(), Failure> {
         .workers
         .threads
         .map_or_else(default_workers, |threads| usize::try_from(threads).unwrap_or(1));
-    let workers =
-        Workers { threads, cores: settings.workers.own_cores.then(|| Cores::share(threads)).flatten() };
-    let house = workers.aside(|| house::House::open(&data, &settings))?;
+    let cores = settings.workers.own_cores.then(|| Cores::share(threads)).flatten();
+    let house = house::House::open(&data, &settings)?;
     let sockets = listeners::Sockets::open(&data, &settings, house.decoy.clone())?;
     let evidence = if settings.sealed_elsewhere() {
         None
@@ -79,7 +78,7 @@ pub fn run(data_dir: Option<&Path>, options: &args::Up) -> Result<(), Failure> {
         runtime.block_on(evidence.compare(&settings))?;
     }
     let mut supervisor = Supervisor::default();
-    let started = start(&mut supervisor, &data, &settings, &house, &workers, sockets, evidence);
+    let started = start(&mut supervisor, &data, &settings, &house, (threads, cores), sockets, evidence);
     let (addresses, goodbye) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -112,7 +111,7 @@ fn start(
     data: &DataDir,
     settings: &Settings,
     house: &house::House,
-    workers: &Workers,
+    (threads, cores): (usize, Option<Cores>),
     sockets: listeners::Sockets,
     evidence: Option<Evidence>,
 ) -> Result<(api::types::Addresses, Option<Goodbye>), Failure> {
@@ -122,7 +121,10 @@ fn start(
             "check the limits of this user (ulimit -u)",
         )
     };
-    workers.aside(|| house.start_sealer())?;
+    match &cores {
+        Some(cores) => cores.beside_workers(|| house.start_sealer())?,
+        None => house.start_sealer()?,
+    }
     let goodbye = evidence.map(|evidence| evidence.start(supervisor)).transpose()?;
     let connections = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX >> 4);
     let listeners::Sockets {
@@ -156,8 +158,7 @@ fn start(
         .map_err(|error| Failure::file("write", &data::addresses_file(data.path()), &error))?;
     let control_state = house.control(&addresses, settings, ssh_keys, supervisor.stopping())?;
     let messenger = deliver::Messenger::new(&settings.review.webhook)?;
-    workers::start(supervisor, workers.threads, workers.cores.as_ref(), connections, entrances)
-        .map_err(no_thread)?;
+    workers::start(supervisor, threads, cores.as_ref(), connections, entrances).map_err(no_thread)?;
     let stop = supervisor.stopping();
     let api_connections = usize::try_from(settings.limits.api_connections).unwrap_or(256);
     let gatehouse = Arc::clone(&house.gatehouse);
@@ -323,22 +324,6 @@ fn greet(data: &DataDir, addresses: &api::types::Addresses, took: Duration) {
         "  trailgate person add NAME, trailgate agent add NAME --for PERSON, trailgate connect AGENT TARGET"
     );
     eprintln!("  trailgate trail tail, trailgate doctor");
-}
-
-/// How many threads carry sessions, and the cores that they have for themselves.
-struct Workers {
-    threads: usize,
-    cores: Option<Cores>,
-}
-
-impl Workers {
-    /// Starts what must not stand in their way.
-    fn aside<T>(&self, start: impl FnOnce() -> T) -> T {
-        match &self.cores {
-            Some(cores) => cores.beside_workers(start),
-            None => start(),
-        }
-    }
 }
 
 /// Three quarters of the cores: what seals, syncs and carries packets needs the rest. Workers that compete with those

@@ -75,7 +75,8 @@ pub struct Host<P> {
     pub listener: Arc<ListenerSettings>,
 }
 
-/// Starts `threads` workers, on `cores` of their own if there are any, and, for each listener, the thread that accepts connections for them.
+/// Starts `threads` workers, on `cores` of their own if there are any, and, for each listener, the thread that accepts
+/// connections for them.
 ///
 /// Workers end when the accepting thread has ended (on stop) and their last session is over.
 ///
