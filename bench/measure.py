@@ -63,9 +63,9 @@ def threads_of(pids):
 
 
 @contextmanager
-def pinned(pids, cores):
-    """Lets processes, all their threads and what they start meanwhile run on `cores` only. Afterwards each thread may run
-    where it could before, and what has come since where its process may."""
+def pinned_to(pids, cores):
+    """Lets the processes that `pids()` names, all their threads and what they start meanwhile run on `cores` only. Afterwards
+    each thread may run where it could before, and what has come since where its process may."""
     before = {}
     for thread in threads_of(pids()):
         with suppress(OSError):

@@ -11,7 +11,7 @@ from harness import HarnessError
 from harness.postgres import bin_directory
 from harness.roads import descendants
 from harness.wire import Session
-from measure import CORES, Meter, pinned, resident_kb, run_client
+from measure import CORES, Meter, pinned_to, resident_kb, run_client
 
 DATABASE = "bench"
 # All that a pinned cell runs shares this core.
@@ -38,7 +38,7 @@ class Cell:
         """One run; {figure: number}."""
         if not self.pinned:
             return self._run(server, road, seconds)
-        with pinned(lambda: [*descendants(server.process.pid), *road.pids()], {PINNED_CORE}):
+        with pinned_to(lambda: [*descendants(server.process.pid), *road.pids()], {PINNED_CORE}):
             return self._run(server, road, seconds)
 
     def _run(self, server, road, seconds):

@@ -208,9 +208,8 @@ impl Runner {
             let taken = take_all(sealer, source, patience, &mut since)?;
             let closed = taken.closed || (finishing && taken.all);
             sealer.announce_long_commands(Timestamp::now())?;
-            let mut waited = Duration::ZERO;
             if sealer.has_unpublished()? {
-                waited = since.get_or_insert_with(Instant::now).elapsed();
+                let waited = since.get_or_insert_with(Instant::now).elapsed();
                 let hurry = std::mem::take(&mut lock(&self.shared).hurry);
                 if hurry || closed || waited >= sealer.pace().seal_after {
                     let published = sealer.publish()?;
@@ -228,8 +227,8 @@ impl Runner {
             if closed {
                 return Ok(());
             }
-            if since.is_some() {
-                self.wait(TICK.min(sealer.pace().seal_after.saturating_sub(waited)), true);
+            if let Some(since) = since {
+                self.wait(TICK.min(sealer.pace().seal_after.saturating_sub(since.elapsed())), true);
             }
         }
         Ok(())
