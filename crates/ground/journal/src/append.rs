@@ -15,7 +15,7 @@ use crate::{
     format::{FrameHash, Place, SEGMENT_HEADER_BYTES, SegmentHeader},
     journal::{Shared, lock},
     recover::History,
-    segment::{Spare, segment_path, write_all},
+    segment::{Spare, overwrite_all, segment_path},
     storage::{Storage, StorageFile},
 };
 
@@ -204,7 +204,7 @@ impl Shared {
             previous: appender.previous,
         };
         let (bytes, hash) = batch.seal(place);
-        if let Err(error) = write_all(&*appender.active.file, bytes, appender.active.offset) {
+        if let Err(error) = overwrite_all(&*appender.active.file, bytes, appender.active.offset) {
             appender.damaged = true;
             let file = appender.active.path.clone();
             let reason = appender.refuse(AppendError::Write { file, source: Arc::new(error) });

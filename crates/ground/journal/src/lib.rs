@@ -1,6 +1,6 @@
 //! Durable append of opaque records: the write-ahead log under the trail.
 //!
-//! [`Journal::append`] writes all frames of a [`Batch`] with one `pwrite`, on the caller's own thread under
+//! [`Journal::append`] stores all frames of a [`Batch`] in the page cache, on the caller's own thread under
 //! a mutex. When it returns, they survive `kill -9` (level `crash`); [`Journal::poll_synced`] tells when
 //! they survive a power loss too (level `power`), one thread syncing for all who wait.
 //! [`Journal::follow`] reads the frames in order while appends go on; [`Reader`] does so from another

@@ -98,11 +98,20 @@ fn fresh_epoch() -> io::Result<u64> {
 
 /// Writes all of `bytes` with one call. A short write is an error: the next byte would be refused anyway.
 pub(crate) fn write_all(file: &dyn StorageFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    all(bytes.len(), || file.write_at(bytes, offset))
+}
+
+/// The same over bytes that were filled when the segment was made.
+pub(crate) fn overwrite_all(file: &dyn StorageFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    all(bytes.len(), || file.overwrite_at(bytes, offset))
+}
+
+fn all(bytes: usize, write: impl Fn() -> io::Result<usize>) -> io::Result<()> {
     loop {
-        match file.write_at(bytes, offset) {
-            Ok(written) if written == bytes.len() => return Ok(()),
+        match write() {
+            Ok(written) if written == bytes => return Ok(()),
             Ok(written) => {
-                let text = format!("only {written} of {} bytes were written", bytes.len());
+                let text = format!("only {written} of {bytes} bytes were written");
                 return Err(io::Error::new(io::ErrorKind::WriteZero, text));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

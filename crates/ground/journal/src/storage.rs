@@ -5,8 +5,18 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
+
+use mapping::Mapping;
+
+use crate::journal::lock;
+
+/// Bytes of a file that are mapped at once: what the gateway's resident memory grows by, at most.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// What is longer is written with a system call: a fault for each of its pages would cost more.
+const LARGE_BYTES: usize = 16 * 1024;
 
 /// Holds an exclusive lock until dropped.
 pub type Lock = Box<dyn Send + Sync>;
@@ -43,6 +53,13 @@ pub trait StorageFile: Send + Sync {
     /// # Errors
     /// The system's answer; so for all methods.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// As [`write_at`](Self::write_at), where the file has bytes already: then memory may be enough.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn overwrite_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_at(bytes, offset)
+    }
     /// Reads at `offset` and returns how many bytes there were; 0 at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes the file's bytes and length durable.
@@ -83,11 +100,11 @@ impl Storage for Disk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(path)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(Arc::new(DiskFile::new(file)))
     }
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(DiskFile(OpenOptions::new().read(true).write(write).open(path)?)))
+        Ok(Arc::new(DiskFile::new(OpenOptions::new().read(true).write(write).open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -110,27 +127,91 @@ impl Storage for Disk {
 }
 
 #[derive(Debug)]
-struct DiskFile(fs::File);
+struct DiskFile {
+    file: fs::File,
+    window: Mutex<Window>,
+}
+
+impl DiskFile {
+    fn new(file: fs::File) -> Self {
+        Self { file, window: Mutex::new(Window::Unset) }
+    }
+}
+
+/// The stretch of a file that is overwritten through memory (decision 49).
+#[derive(Debug)]
+enum Window {
+    Unset,
+    At {
+        mapping: Mapping,
+        start: u64,
+        end: u64,
+    },
+    /// The file system has no mappings, or there are too many: each write is a system call.
+    Never,
+}
+
+impl Window {
+    /// Writes `bytes` if they are all in this window.
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
+        let Self::At { mapping, start, end } = self else { return None };
+        if offset < *start || offset + bytes.len() as u64 > *end {
+            return None;
+        }
+        let at = usize::try_from(offset - *start).ok()?;
+        Some(mapping.write(at, bytes))
+    }
+
+    /// Moves it to where `offset` is. Windows begin at multiples of their size, which any page's size divides.
+    fn move_to(&mut self, file: &fs::File, offset: u64) -> io::Result<()> {
+        // The old one goes first, so that there is never more than one.
+        *self = Self::Never;
+        let start = offset - offset % WINDOW_BYTES as u64;
+        let bytes = (file.metadata()?.len().saturating_sub(start)).min(WINDOW_BYTES as u64);
+        if let Ok(mapping) = Mapping::new(file, start, usize::try_from(bytes).unwrap_or(0)) {
+            *self = Self::At { mapping, start, end: start + bytes };
+        }
+        Ok(())
+    }
+}
 
 impl StorageFile for DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        self.file.write_at(bytes, offset)
+    }
+
+    fn overwrite_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        if bytes.len() > LARGE_BYTES {
+            return self.file.write_at(bytes, offset);
+        }
+        let mut window = lock(&self.window);
+        let mut written = window.write(bytes, offset);
+        if written.is_none() && !matches!(*window, Window::Never) {
+            window.move_to(&self.file, offset)?;
+            written = window.write(bytes, offset);
+        }
+        match written {
+            Some(done) => done.map(|()| bytes.len()),
+            // Across the edge of a window, or of the file.
+            None => self.file.write_at(bytes, offset),
+        }
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(bytes, offset)
+        self.file.read_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        // fdatasync also makes a changed length durable, and no more than is needed to read the bytes.
-        self.0.sync_data()
+        // fdatasync also makes a changed length durable, and no more than is needed to read the bytes. It knows what
+        // was written through a mapping.
+        self.file.sync_data()
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }
