@@ -15,7 +15,7 @@ use crate::{
     format::{FrameHash, Place, SEGMENT_HEADER_BYTES, SegmentHeader},
     journal::{Shared, lock},
     recover::History,
-    segment::{Spare, overwrite_all, segment_path},
+    segment::{Spare, segment_path, write_all_frames},
     storage::{Storage, StorageFile},
 };
 
@@ -203,8 +203,8 @@ impl Shared {
             durable: self.synced.load(Ordering::Relaxed),
             previous: appender.previous,
         };
-        let (bytes, hash) = batch.seal(place);
-        if let Err(error) = overwrite_all(&*appender.active.file, bytes, appender.active.offset) {
+        let (bytes, ends, hash) = batch.seal(place);
+        if let Err(error) = write_all_frames(&*appender.active.file, bytes, ends, appender.active.offset) {
             appender.damaged = true;
             let file = appender.active.path.clone();
             let reason = appender.refuse(AppendError::Write { file, source: Arc::new(error) });

@@ -100,15 +100,16 @@ impl Batch {
         Ok(())
     }
 
-    /// Fills the headers, the first frame standing at `place`; returns the bytes and the last hash.
-    pub(crate) fn seal(&mut self, mut place: Place) -> (&[u8], FrameHash) {
+    /// Fills the headers, the first frame standing at `place`; returns the bytes, where each frame ends in them, and the last
+    /// hash.
+    pub(crate) fn seal(&mut self, mut place: Place) -> (&[u8], &[usize], FrameHash) {
         let mut start = 0;
         for &end in &self.ends {
             place.previous = seal_frame(&mut self.bytes[start..end], &place);
             place.sequence += 1;
             start = end;
         }
-        (&self.bytes[..start], place.previous)
+        (&self.bytes[..start], &self.ends, place.previous)
     }
 
     fn begin(&mut self) -> usize {

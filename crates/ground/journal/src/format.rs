@@ -11,8 +11,13 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 pub(crate) const FRAME_HEADER_BYTES: usize = 60;
 pub(crate) const FRAME_TRAILER_BYTES: usize = 4;
 pub(crate) const FRAME_OVERHEAD_BYTES: usize = FRAME_HEADER_BYTES + FRAME_TRAILER_BYTES;
-/// Where a frame's epoch stands, counted from the frame's first byte.
+/// Where a frame's fields stand, counted from its first byte.
+pub(crate) const FRAME_SEQUENCE_OFFSET: usize = 4;
 pub(crate) const FRAME_EPOCH_OFFSET: usize = 12;
+pub(crate) const FRAME_PREVIOUS_OFFSET: usize = 28;
+/// A batch up to this long may be written through memory, each frame's epoch after all else. What is longer is written with a
+/// system call: a fault for each of its pages would cost more.
+pub(crate) const MAX_MAPPED_BYTES: usize = 16 * 1024;
 
 const MAGIC: [u8; 8] = *b"tgjrnl\0\x01";
 
@@ -102,12 +107,37 @@ fn try_parse(bytes: &[u8], epoch: u64) -> Option<Parsed<'_>> {
         return None;
     }
     Some(Parsed::Frame(RawFrame {
-        sequence: u64_at(header, 4)?,
+        sequence: u64_at(header, FRAME_SEQUENCE_OFFSET)?,
         durable: u64_at(header, 20)?,
-        previous: chunk_at(header, 28)?,
+        previous: chunk_at(header, FRAME_PREVIOUS_OFFSET)?,
         payload: body.get(FRAME_HEADER_BYTES..)?,
         bytes: frame,
     }))
+}
+
+/// Whether `rest`, the bytes after a segment's last valid frame, can be what a process leaves that is killed while it writes the
+/// next frame through memory: then nobody was told of that frame. It has no epoch yet, and of its place, frame `next` after the
+/// frame with hash `previous`, a part; or all, and then a part of what follows too.
+pub(crate) fn is_unpublished(rest: &[u8], next: u64, previous: Option<&FrameHash>) -> bool {
+    let (begun, beyond) = rest.split_at(rest.len().min(MAX_MAPPED_BYTES));
+    let (header, payload) = begun.split_at(begun.len().min(FRAME_HEADER_BYTES));
+    let Some((sequence, epoch)) =
+        chunk_at::<8>(header, FRAME_SEQUENCE_OFFSET).zip(u64_at(header, FRAME_EPOCH_OFFSET))
+    else {
+        return false;
+    };
+    let Some(named) = chunk_at::<32>(header, FRAME_PREVIOUS_OFFSET) else { return false };
+    let expected = previous.unwrap_or(&named);
+    let is_part = |found: &[u8], whole: &[u8]| {
+        found.iter().zip(whole).all(|(found, whole)| *found == 0 || found == whole)
+    };
+    let placed = sequence == next.to_le_bytes() && named == *expected;
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    epoch == 0
+        && is_part(&sequence, &next.to_le_bytes())
+        && is_part(&named, expected)
+        && (placed || is_zero(payload))
+        && is_zero(beyond)
 }
 
 /// What the frame of a batch does not know before it stands in line.

@@ -13,7 +13,7 @@ use crate::{
     error::ReadError,
     format::{
         FRAME_OVERHEAD_BYTES, FrameHash, MAX_FRAME_BYTES, Parsed, SEGMENT_HEADER_BYTES, SegmentHeader,
-        parse_frame,
+        is_unpublished, parse_frame,
     },
     segment::{list_segments, read_full, segment_path},
     storage::{Disk, Storage, StorageFile},
@@ -114,8 +114,9 @@ impl Reader {
     }
 
     /// Where the journal ends in bytes that are no frame, once [`next_batch`](Self::next_batch) finds no more: the file, and
-    /// where in it the next frame should begin. `None` if only zeroes follow. It is a frame that is being written just now,
-    /// one whose writing was cut short, or damage; a second look a little later tells the first from the others.
+    /// where in it the next frame should begin. `None` if only zeroes follow, or what a killed process leaves of a frame that it had
+    /// not published. It is a frame that is being written just now, one whose writing was cut short, or damage; a second look a
+    /// little later tells the first from the others.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -127,7 +128,10 @@ impl Reader {
             let read =
                 read_full(&*segment.file, &mut chunk, offset).map_err(failed("read", &segment.path))?;
             let bytes = chunk.get(..read).unwrap_or_default();
-            if bytes.iter().any(|byte| *byte != 0) {
+            let is_next = offset == segment.offset;
+            let nothing = bytes.iter().all(|byte| *byte == 0)
+                || is_next && is_unpublished(bytes, segment.next, segment.previous.as_ref());
+            if !nothing {
                 return Ok(Some((segment.path.clone(), segment.offset)));
             }
             if read < CHUNK_BYTES {

@@ -13,7 +13,7 @@ use crate::{
     error::OpenError,
     format::{
         FRAME_EPOCH_OFFSET, FrameHash, NO_FRAME, Parsed, RawFrame, SEGMENT_HEADER_BYTES, SegmentHeader,
-        parse_frame,
+        is_unpublished, parse_frame,
     },
     segment::{list_segments, list_spares, read_full, segment_path, write_all},
     storage::Storage,
@@ -171,7 +171,11 @@ impl Scan<'_> {
             return Err(corrupt(format!("{}, though it had been synced", damage.reason)));
         }
         let rest = bytes.get(damage.offset..).unwrap_or_default();
-        let mut lost = used_bytes(rest);
+        let made_under = damage.header.map(|header| header.boot_id);
+        let same_boot = made_under.is_none_or(|boot_id| self.storage.boot_id() == Some(boot_id));
+        // A kill ends the writing of a frame anywhere. Only of a loss of power is it news that something was begun.
+        let killed = same_boot && is_unpublished(rest, self.next, self.previous.as_ref());
+        let mut lost = if killed { 0 } else { used_bytes(rest) };
         let mut evidence = damage.header.and_then(|header| self.later_frame(rest, header.epoch));
         let mut buffer = Vec::new();
         for &first in later {
@@ -184,8 +188,6 @@ impl Scan<'_> {
         let Some((sequence, durable)) = evidence else {
             return Ok(lost);
         };
-        let made_under = damage.header.map(|header| header.boot_id);
-        let same_boot = made_under.is_none_or(|boot_id| self.storage.boot_id() == Some(boot_id));
         if same_boot {
             return Err(corrupt(format!("{}, but frame {sequence} comes later and is valid", damage.reason)));
         }

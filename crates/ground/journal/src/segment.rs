@@ -101,9 +101,14 @@ pub(crate) fn write_all(file: &dyn StorageFile, bytes: &[u8], offset: u64) -> io
     all(bytes.len(), || file.write_at(bytes, offset))
 }
 
-/// The same over bytes that were filled when the segment was made.
-pub(crate) fn overwrite_all(file: &dyn StorageFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-    all(bytes.len(), || file.overwrite_at(bytes, offset))
+/// The same for frames, see [`StorageFile::write_frames_at`].
+pub(crate) fn write_all_frames(
+    file: &dyn StorageFile,
+    bytes: &[u8],
+    ends: &[usize],
+    offset: u64,
+) -> io::Result<()> {
+    all(bytes.len(), || file.write_frames_at(bytes, ends, offset))
 }
 
 fn all(bytes: usize, write: impl Fn() -> io::Result<usize>) -> io::Result<()> {

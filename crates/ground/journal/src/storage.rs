@@ -2,21 +2,22 @@
 
 use std::{
     fs::{self, DirBuilder, OpenOptions, TryLockError},
-    io,
+    io, iter,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::Path,
     sync::{Arc, Mutex},
 };
 
-use mapping::Mapping;
+use mapping::{Mapping, WORD_BYTES};
 
-use crate::journal::lock;
+use crate::{
+    format::{FRAME_EPOCH_OFFSET, FRAME_HEADER_BYTES, MAX_MAPPED_BYTES},
+    journal::lock,
+};
 
 /// Bytes of a file that are mapped at once: what the gateway's resident memory grows by, at most.
 const WINDOW_BYTES: usize = 1024 * 1024;
-
-/// What is longer is written with a system call: a fault for each of its pages would cost more.
-const LARGE_BYTES: usize = 16 * 1024;
 
 /// Holds an exclusive lock until dropped.
 pub type Lock = Box<dyn Send + Sync>;
@@ -53,11 +54,14 @@ pub trait StorageFile: Send + Sync {
     /// # Errors
     /// The system's answer; so for all methods.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
-    /// As [`write_at`](Self::write_at), where the file has bytes already: then memory may be enough.
+    /// As [`write_at`](Self::write_at), for frames that end at `ends`, where the file has zeroes already. The epochs may be written
+    /// last, in order and each at once: a frame is valid only with its epoch, so that what a killed process leaves of frames
+    /// is none, or the first of them.
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).
-    fn overwrite_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_frames_at(&self, bytes: &[u8], ends: &[usize], offset: u64) -> io::Result<usize> {
+        debug_assert_eq!(ends.last(), Some(&bytes.len()));
         self.write_at(bytes, offset)
     }
     /// Reads at `offset` and returns how many bytes there were; 0 at the end of the file.
@@ -138,7 +142,7 @@ impl DiskFile {
     }
 }
 
-/// The stretch of a file that is overwritten through memory (decision 49).
+/// The stretch of a file into which frames are written through memory (decision 49).
 #[derive(Debug)]
 enum Window {
     Unset,
@@ -152,14 +156,14 @@ enum Window {
 }
 
 impl Window {
-    /// Writes `bytes` if they are all in this window.
-    fn write(&mut self, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
+    /// Writes frames that end at `ends`, if they are all in this window.
+    fn write(&mut self, bytes: &[u8], ends: &[usize], offset: u64) -> Option<io::Result<()>> {
         let Self::At { mapping, start, end } = self else { return None };
         if offset < *start || offset + bytes.len() as u64 > *end {
             return None;
         }
         let at = usize::try_from(offset - *start).ok()?;
-        Some(mapping.write(at, bytes))
+        Some(write_frames(mapping, at, bytes, ends))
     }
 
     /// Moves it to where `offset` is. Windows begin at multiples of their size, which any page's size divides.
@@ -175,20 +179,45 @@ impl Window {
     }
 }
 
+/// Frames of which none has its epoch yet, then the epochs. See `format::is_unpublished` for what a kill leaves.
+fn write_frames(mapping: &mut Mapping, at: usize, bytes: &[u8], ends: &[usize]) -> io::Result<()> {
+    let part = |range: Range<usize>| bytes.get(range).unwrap_or_default();
+    let mut written = 0;
+    for epoch in epochs(ends) {
+        let header_end = epoch.start - FRAME_EPOCH_OFFSET + FRAME_HEADER_BYTES;
+        mapping.write(at + written, part(written..epoch.start))?;
+        mapping.write(at + epoch.end, part(epoch.end..header_end))?;
+        written = header_end;
+    }
+    mapping.write(at + written, part(written..bytes.len()))?;
+    for epoch in epochs(ends) {
+        if let Some(word) = part(epoch.clone()).first_chunk() {
+            mapping.publish(at + epoch.start, *word)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the epochs of frames stand that end at `ends`.
+fn epochs(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    let starts = iter::once(0).chain(ends.iter().copied()).take(ends.len());
+    starts.map(|start| start + FRAME_EPOCH_OFFSET..start + FRAME_EPOCH_OFFSET + WORD_BYTES)
+}
+
 impl StorageFile for DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(bytes, offset)
     }
 
-    fn overwrite_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        if bytes.len() > LARGE_BYTES {
+    fn write_frames_at(&self, bytes: &[u8], ends: &[usize], offset: u64) -> io::Result<usize> {
+        if bytes.len() > MAX_MAPPED_BYTES {
             return self.file.write_at(bytes, offset);
         }
         let mut window = lock(&self.window);
-        let mut written = window.write(bytes, offset);
+        let mut written = window.write(bytes, ends, offset);
         if written.is_none() && !matches!(*window, Window::Never) {
             window.move_to(&self.file, offset)?;
-            written = window.write(bytes, offset);
+            written = window.write(bytes, ends, offset);
         }
         match written {
             Some(done) => done.map(|()| bytes.len()),

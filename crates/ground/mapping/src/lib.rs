@@ -3,15 +3,20 @@
 
 mod guard;
 
-use std::{fs::File, io, os::fd::AsRawFd, ptr::NonNull};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    ptr::NonNull,
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 use guard::Watch;
 
-/// Bytes that are stored with one instruction.
-const WORD_BYTES: usize = size_of::<u64>();
+/// Bytes that are stored at once.
+pub const WORD_BYTES: usize = size_of::<u64>();
 
-/// A stretch of a file, for writing. Bytes reach the file in the order in which they are given, so that what the death of
-/// the process leaves of a write is a beginning of it.
+/// A stretch of a file, for writing.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
@@ -48,21 +53,42 @@ impl Mapping {
         }
     }
 
-    /// Writes `bytes` from the byte `at` of the stretch on. They then survive the death of this process.
+    /// Writes `bytes` from the byte `at` of the stretch on, after everything that was written before. They then survive the death of
+    /// this process. If it dies before, any of them may be in the file.
     ///
     /// # Errors
     /// If they don't fit. If the file system can't take them (the disk fails, the file was cut, a file system that copies on
     /// writing is full): then a part of them may be in the file, and the stretch takes nothing more.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= self.bytes);
+        self.store(at, bytes.len(), |to| {
+            // SAFETY: `store` has looked that there is room. Nobody has a reference into the mapping, and `bytes` is not in it.
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        })
+    }
+
+    /// Writes a word from the byte `at` of the stretch on, all of it at once, and after everything that was written before: where the
+    /// word is, so is that, whenever the process dies.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn publish(&mut self, at: usize, word: [u8; WORD_BYTES]) -> io::Result<()> {
+        // It takes one instruction, and a process dies between two.
+        self.store(at, WORD_BYTES, |to| {
+            // SAFETY: as in `write`.
+            unsafe { to.cast::<u64>().write_unaligned(u64::from_ne_bytes(word)) };
+        })
+    }
+
+    fn store(&mut self, at: usize, bytes: usize, store: impl FnOnce(*mut u8)) -> io::Result<()> {
+        let fits = at.checked_add(bytes).is_some_and(|end| end <= self.bytes);
         if !fits {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write behind the end of a mapping"));
         }
+        // A process dies between two instructions, so that their order is all that counts.
+        compiler_fence(Ordering::SeqCst);
         if !self.watch.has_failed() {
-            // SAFETY: `at` is within the mapping, or at its end.
-            let start = unsafe { self.start.as_ptr().add(at) };
-            // SAFETY: `fits` has looked at it. Nobody has a reference into the mapping, and `bytes` is not in it.
-            unsafe { store_in_order(start, bytes) };
+            // SAFETY: within the mapping, or at its end.
+            store(unsafe { self.start.as_ptr().add(at) });
         }
         if self.watch.has_failed() {
             return Err(io::Error::other("the file system could not take what was written (SIGBUS)"));
@@ -80,35 +106,4 @@ impl Drop for Mapping {
 fn unmap(start: NonNull<u8>, bytes: usize) {
     // SAFETY: mapped by `new`, and nobody else knows of it. It can't fail with what was mapped.
     unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
-}
-
-/// Stores `bytes` from the first to the last: `memcpy` is free to store the end first.
-///
-/// # Safety
-/// From `to` on there are as many bytes that may be written, and none of them is in `bytes`.
-unsafe fn store_in_order(to: *mut u8, bytes: &[u8]) {
-    let (head, rest) = bytes.split_at(to.align_offset(WORD_BYTES).min(bytes.len()));
-    let (words, tail) = rest.as_chunks::<WORD_BYTES>();
-    let mut next = to;
-    for byte in head {
-        // SAFETY: within what the caller vouches for; so for all stores here. Volatile, so that they stay in order.
-        unsafe {
-            next.write_volatile(*byte);
-            next = next.add(1);
-        }
-    }
-    for word in words {
-        // SAFETY: as above; after `head`, `next` is aligned, or there are no words.
-        unsafe {
-            next.cast::<u64>().write_volatile(u64::from_ne_bytes(*word));
-            next = next.add(WORD_BYTES);
-        }
-    }
-    for byte in tail {
-        // SAFETY: as above.
-        unsafe {
-            next.write_volatile(*byte);
-            next = next.add(1);
-        }
-    }
 }

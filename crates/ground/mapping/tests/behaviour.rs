@@ -28,6 +28,10 @@ fn what_is_written_is_in_the_file_at_every_edge() {
         mapping.write(at, &bytes).unwrap();
         expected[at..at + length].copy_from_slice(&bytes);
     }
+    for at in [2, 4093, 9001, MIB - 17] {
+        mapping.publish(at, *b"aWordOf8").unwrap();
+        expected[at..at + 8].copy_from_slice(b"aWordOf8");
+    }
     let mut found = vec![0; MIB];
     file.read_exact_at(&mut found, MIB as u64).unwrap();
     assert!(found == expected);
@@ -42,6 +46,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let mut mapping = Mapping::new(&file, 0, MIB).unwrap();
     for at in [MIB, MIB - 1, usize::MAX] {
         assert_eq!(mapping.write(at, b"ab").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(mapping.publish(at, [1; 8]).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
     let mut found = Vec::new();
     (&file).read_to_end(&mut found).unwrap();
@@ -58,6 +63,7 @@ fn a_file_that_is_cut_is_an_error_for_good_and_no_signal() {
     file.set_len(0).unwrap();
     for at in [0, 5000, MIB - 100] {
         assert!(mapping.write(at, b"after").unwrap_err().to_string().contains("SIGBUS"));
+        assert!(mapping.publish(at, *b"too late").is_err());
     }
     assert_eq!(file.metadata().unwrap().len(), 0);
     // Others are not concerned.

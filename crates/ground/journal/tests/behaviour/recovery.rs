@@ -1,16 +1,19 @@
 use std::{
     fs::{self, OpenOptions},
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use journal::{Journal, OpenError, Position};
+use journal::{Journal, OpenError, Position, Reader};
 use proptest::prelude::*;
 
 use crate::support::{Faulty, append, contents, numbered, open, settings};
 
 const SEGMENT_HEADER: u64 = 64;
 const FRAME_OVERHEAD: u64 = 64;
+const FRAME_EPOCH: Range<u64> = 12..20;
+const FRAME_HEADER: u64 = 60;
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(dir)
@@ -72,7 +75,8 @@ fn killed_within_an_append_at_any_byte() {
         let (journal, recovered) = open(dir.path());
         assert_eq!(recovered.next, Position(5), "cut at {cut}");
         let truncated = recovered.truncated;
-        if cut == start {
+        // Without its epoch it is a frame that was never published.
+        if cut <= start + FRAME_EPOCH.start {
             assert_eq!(truncated, None);
         } else {
             let truncated = truncated.expect("the torn frame is reported");
@@ -83,6 +87,106 @@ fn killed_within_an_append_at_any_byte() {
         assert_eq!(contents(&journal, Position(1)), (0..5).map(numbered).collect::<Vec<_>>());
         drop(journal);
         assert_eq!(open(dir.path()).1.truncated, None);
+    }
+}
+
+/// Where the parts stand of which two frames are written through memory, in order: all but the epochs, then those.
+fn parts(first: u64, second: u64, end: u64) -> Vec<Range<u64>> {
+    let epoch = |frame: u64| frame + FRAME_EPOCH.start..frame + FRAME_EPOCH.end;
+    vec![
+        first..epoch(first).start,
+        epoch(first).end..first + FRAME_HEADER,
+        first + FRAME_HEADER..epoch(second).start,
+        epoch(second).end..second + FRAME_HEADER,
+        second + FRAME_HEADER..end,
+        epoch(first),
+        epoch(second),
+    ]
+}
+
+#[test]
+fn killed_while_frames_are_written_through_memory_leaves_those_with_an_epoch_and_no_word() {
+    let whole = tempfile::tempdir().unwrap();
+    killed_after(whole.path(), 6);
+    let whole = fs::read(&segments(whole.path())[0]).unwrap();
+    let (first, second, end) = (end_of(4), end_of(5), end_of(6));
+    let parts = parts(first, second, end);
+    for done in 0..=parts.len() {
+        // Of the part that is being written, its beginning or its end: which comes first is not ours to say. An epoch is written
+        // at once.
+        let under_way = parts.get(done).cloned().filter(|_| done < 5).unwrap_or_default();
+        let middle = under_way.start.midpoint(under_way.end);
+        for begun in [under_way.start..middle, middle..under_way.end] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("00000000000000000001.journal");
+            let mut torn = whole.clone();
+            torn[usize::try_from(first).unwrap()..].fill(0);
+            for part in parts.iter().take(done).cloned().chain([begun]) {
+                let part = usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+                torn[part.clone()].copy_from_slice(&whole[part]);
+            }
+            fs::write(&path, &torn).unwrap();
+            let published = done.saturating_sub(5);
+            let mut reader = Reader::open(dir.path(), Position(1));
+            while reader.next_batch().unwrap().len() > 0 {}
+            assert_eq!(
+                (reader.position().0, reader.rest().unwrap()),
+                (5 + published as u64, None),
+                "{done} parts"
+            );
+            let (journal, recovered) = open(dir.path());
+            assert_eq!((recovered.next.0, recovered.truncated), (5 + published as u64, None), "{done} parts");
+            append(&journal, numbered(4 + published));
+            assert_eq!(contents(&journal, Position(1)).len(), 5 + published);
+        }
+    }
+}
+
+#[test]
+fn bytes_that_no_writing_of_the_next_frame_can_leave_are_reported() {
+    let whole = tempfile::tempdir().unwrap();
+    killed_after(whole.path(), 5);
+    let whole = fs::read(&segments(whole.path())[0]).unwrap();
+    let start = end_of(4);
+    let at = |offset: u64| usize::try_from(start + offset).unwrap();
+    let blank = |bytes: &mut [u8]| bytes[at(0)..].fill(0);
+    let without_epoch = |bytes: &mut [u8]| bytes[at(FRAME_EPOCH.start)..at(FRAME_EPOCH.end)].fill(0);
+    type Spoil<'a> = &'a dyn Fn(&mut [u8]);
+    let cases: [(&str, Spoil<'_>); 6] = [
+        ("a payload without its header", &|bytes| {
+            blank(bytes);
+            bytes[at(100)] = 1;
+        }),
+        ("another sequence", &|bytes| {
+            without_epoch(bytes);
+            bytes[at(4)] ^= 8;
+        }),
+        ("another frame before it", &|bytes| {
+            without_epoch(bytes);
+            bytes[at(30)] ^= 1;
+        }),
+        ("a part of the epoch", &|bytes| bytes[at(13)..at(FRAME_EPOCH.end)].fill(0)),
+        ("a sequence that is none of its parts", &|bytes| {
+            blank(bytes);
+            bytes[at(9)] = 1;
+        }),
+        ("more than is written through memory", &|bytes| {
+            without_epoch(bytes);
+            bytes[at(17 * 1024)] = 1;
+        }),
+    ];
+    for (name, spoil) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = whole.clone();
+        bytes.resize(20 * 1024, 0);
+        spoil(&mut bytes);
+        fs::write(dir.path().join("00000000000000000001.journal"), &bytes).unwrap();
+        let mut reader = Reader::open(dir.path(), Position(1));
+        while reader.next_batch().unwrap().len() > 0 {}
+        assert!(reader.rest().unwrap().is_some(), "{name}");
+        let (_, recovered) = open(dir.path());
+        assert_eq!(recovered.next, Position(5), "{name}");
+        assert!(recovered.truncated.is_some(), "{name}");
     }
 }
 
