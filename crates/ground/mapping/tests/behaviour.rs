@@ -13,8 +13,8 @@ const MIB: usize = 1 << 20;
 
 fn file_of(dir: &tempfile::TempDir, bytes: usize) -> File {
     let path = dir.path().join("file");
-    fs::write(&path, vec![0; bytes]).unwrap();
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
+    fs::write(&path, vec![0; bytes]).expect("the file is made");
+    OpenOptions::new().read(true).write(true).open(path).expect("the file opens")
 }
 
 #[test]
