@@ -1,4 +1,5 @@
-"""kill -9 in the middle of writing, again and again: no executed command without an entry, none twice, no torn tail.
+"""kill -9 in the middle of writing, again and again: no executed command without an entry, none twice, nothing
+lost but what a write that is cut between two pages may leave.
 
 TRAILGATE_KILLS is how often it is killed in all (200 by default; also the argument of `run`), spread over the configurations
 below, two of them at a time so that they are in each other's way. After each kill the gateway starts over the same data; then

@@ -36,9 +36,9 @@
 //! Every segment belongs to one run of one writer: opening ends the last segment and begins a new one.
 //! A frame is valid if CRC, epoch, sequence and predecessor's hash are right. Opening reads all frames; at
 //! the first that is not valid,
-//! - if no valid frame follows it anywhere, it and what follows are an unfinished tail, cut off and reported; not reported, if
-//!   the kernel is the same as at the time of writing, and the tail is what a killed process leaves of frames whose epochs, which are
-//!   stored last, it had not stored yet;
+//! - if no valid frame follows it anywhere, it and what follows are an unfinished tail, cut off and reported. One exception:
+//!   a frame's epoch is written last, so a process that is killed leaves frames without one. If the kernel has not been
+//!   restarted since and all else fits, that is what they are, and nobody is told of them;
 //! - if one follows, the journal is damaged and is not opened. One exception: the kernel has been
 //!   restarted since (its boot id is another) and no later frame says that the missing ones had been synced.
 //!   Then they were lost with the page cache, which keeps no order, and the tail is cut off there;

@@ -114,21 +114,26 @@ impl Reader {
     }
 
     /// Where the journal ends in bytes that are no frame, once [`next_batch`](Self::next_batch) finds no more: the file, and
-    /// where in it the next frame should begin. `None` if only zeroes follow, or what a killed process leaves of a frame that it had
-    /// not published. It is a frame that is being written just now, one whose writing was cut short, or damage; a second look a
+    /// where in it the next frame should begin. `None` if only zeroes follow, or, before the system is started anew, what a killed
+    /// process leaves of a frame that it had not published. It is a frame that is being written just now, one whose writing was cut short, or damage; a second look a
     /// little later tells the first from the others.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub fn rest(&self) -> Result<Option<(PathBuf, u64)>, ReadError> {
         let Some(segment) = &self.cursor.segment else { return Ok(None) };
+        let header = &segment.header;
+        let length = segment.file.length().map_err(failed("read", &segment.path))?;
+        // As recovery sees it: neither in a file that was closed in order, nor after a loss of power.
+        let can_be_unpublished =
+            length >= header.capacity && self.cursor.storage.boot_id() == Some(header.boot_id);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut offset = segment.offset;
         loop {
             let read =
                 read_full(&*segment.file, &mut chunk, offset).map_err(failed("read", &segment.path))?;
             let bytes = chunk.get(..read).unwrap_or_default();
-            let is_next = offset == segment.offset;
+            let is_next = can_be_unpublished && offset == segment.offset;
             let nothing = bytes.iter().all(|byte| *byte == 0)
                 || is_next && is_unpublished(bytes, segment.next, segment.previous.as_ref());
             if !nothing {
@@ -152,7 +157,7 @@ struct Found {
 struct Segment {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
-    epoch: u64,
+    header: SegmentHeader,
     /// Where the next frame begins.
     offset: u64,
     /// Sequence of that frame.
@@ -297,7 +302,7 @@ impl Cursor {
             return Err(ReadError::Corrupt { file: path, offset: 0, reason });
         };
         let offset = SEGMENT_HEADER_BYTES as u64;
-        Ok(Some(Segment { file, path, epoch: header.epoch, offset, next: first, previous }))
+        Ok(Some(Segment { file, path, header, offset, next: first, previous }))
     }
 }
 
@@ -329,7 +334,7 @@ fn fill(
             if limit.is_some_and(|limit| segment.next > limit) {
                 break 0;
             }
-            let frame = match parse_frame(bytes.get(start..).unwrap_or_default(), segment.epoch) {
+            let frame = match parse_frame(bytes.get(start..).unwrap_or_default(), segment.header.epoch) {
                 Parsed::Frame(frame) => frame,
                 Parsed::Short(needed) => break needed,
                 Parsed::Invalid => break 0,

@@ -16,7 +16,8 @@ use crate::{
     journal::lock,
 };
 
-/// Bytes of a file that are mapped at once: what the gateway's resident memory grows by, at most.
+/// Bytes of a segment that are mapped at once. They count as resident memory, also those of a segment that is full, until it is
+/// synced.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Holds an exclusive lock until dropped.
@@ -151,7 +152,7 @@ enum Window {
         start: u64,
         end: u64,
     },
-    /// The file system has no mappings, or there are too many: each write is a system call.
+    /// Each write is a system call.
     Never,
 }
 
@@ -166,34 +167,59 @@ impl Window {
         Some(write_frames(mapping, at, bytes, ends))
     }
 
-    /// Moves it to where `offset` is. Windows begin at multiples of their size, which any page's size divides.
-    fn move_to(&mut self, file: &fs::File, offset: u64) -> io::Result<()> {
-        // The old one goes first, so that there is never more than one.
-        *self = Self::Never;
-        let start = offset - offset % WINDOW_BYTES as u64;
-        let bytes = (file.metadata()?.len().saturating_sub(start)).min(WINDOW_BYTES as u64);
-        if let Ok(mapping) = Mapping::new(file, start, usize::try_from(bytes).unwrap_or(0)) {
-            *self = Self::At { mapping, start, end: start + bytes };
+    /// Whether it might be better elsewhere for a write at `offset`.
+    const fn is_elsewhere(&self, offset: u64) -> bool {
+        match self {
+            Self::Unset => true,
+            Self::At { start, end, .. } => offset < *start || offset >= *end,
+            Self::Never => false,
         }
-        Ok(())
     }
+
+    /// Where `offset` is, if it can be. Windows begin at multiples of their size, which any page's size divides.
+    fn around(file: &fs::File, offset: u64) -> Self {
+        let start = offset - offset % WINDOW_BYTES as u64;
+        let mapped = || {
+            if !can_be_mapped(file)? {
+                return Ok(None);
+            }
+            let bytes = file.metadata()?.len().saturating_sub(start).min(WINDOW_BYTES as u64);
+            let mapping = Mapping::new(file, start, usize::try_from(bytes).map_err(io::Error::other)?)?;
+            Ok::<_, io::Error>(Some((mapping, start + bytes)))
+        };
+        match mapped() {
+            Ok(Some((mapping, end))) => Self::At { mapping, start, end },
+            // What is wrong with the file, a system call will say.
+            Ok(None) | Err(_) => Self::Never,
+        }
+    }
+}
+
+/// Whether a store is in the page cache as after `pwrite`, and fails at once where that would. Of other file systems either is not
+/// known, or not so: those over a network or in user space may tell of an error at the next sync only.
+fn can_be_mapped(file: &fs::File) -> io::Result<bool> {
+    const EXT: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const TMPFS: i64 = 0x0102_1994;
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    #[allow(clippy::useless_conversion, reason = "its type is another on other architectures")]
+    Ok(i64::try_from(kind).is_ok_and(|kind| matches!(kind, EXT | XFS | TMPFS)))
 }
 
 /// Frames of which none has its epoch yet, then the epochs. See `format::is_unpublished` for what a kill leaves.
 fn write_frames(mapping: &mut Mapping, at: usize, bytes: &[u8], ends: &[usize]) -> io::Result<()> {
-    let part = |range: Range<usize>| bytes.get(range).unwrap_or_default();
+    let misfit = || io::Error::new(io::ErrorKind::InvalidInput, "the bytes are not those of frames");
+    let part = |range: Range<usize>| bytes.get(range).ok_or_else(misfit);
     let mut written = 0;
     for epoch in epochs(ends) {
         let header_end = epoch.start - FRAME_EPOCH_OFFSET + FRAME_HEADER_BYTES;
-        mapping.write(at + written, part(written..epoch.start))?;
-        mapping.write(at + epoch.end, part(epoch.end..header_end))?;
+        mapping.write(at + written, part(written..epoch.start)?)?;
+        mapping.write(at + epoch.end, part(epoch.end..header_end)?)?;
         written = header_end;
     }
-    mapping.write(at + written, part(written..bytes.len()))?;
+    mapping.write(at + written, part(written..bytes.len())?)?;
     for epoch in epochs(ends) {
-        if let Some(word) = part(epoch.clone()).first_chunk() {
-            mapping.publish(at + epoch.start, *word)?;
-        }
+        mapping.publish(at + epoch.start, *part(epoch)?.first_chunk().ok_or_else(misfit)?)?;
     }
     Ok(())
 }
@@ -214,12 +240,12 @@ impl StorageFile for DiskFile {
             return self.file.write_at(bytes, offset);
         }
         let mut window = lock(&self.window);
-        let mut written = window.write(bytes, ends, offset);
-        if written.is_none() && !matches!(*window, Window::Never) {
-            window.move_to(&self.file, offset)?;
-            written = window.write(bytes, ends, offset);
+        if window.is_elsewhere(offset) {
+            // The old one goes first, so that there is never more than one.
+            *window = Window::Never;
+            *window = Window::around(&self.file, offset);
         }
-        match written {
+        match window.write(bytes, ends, offset) {
             Some(done) => done.map(|()| bytes.len()),
             // Across the edge of a window, or of the file.
             None => self.file.write_at(bytes, offset),
@@ -233,10 +259,19 @@ impl StorageFile for DiskFile {
     fn sync(&self) -> io::Result<()> {
         // fdatasync also makes a changed length durable, and no more than is needed to read the bytes. It knows what
         // was written through a mapping.
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // What is stored behind the end of a file that somebody has cut is lost, and in its last page nothing else says so.
+        match &*lock(&self.window) {
+            Window::At { end, .. } if self.file.metadata()?.len() < *end => {
+                Err(io::Error::other("the file was cut while it was written"))
+            }
+            Window::Unset | Window::At { .. } | Window::Never => Ok(()),
+        }
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        // Nothing is written to a segment that was cut.
+        *lock(&self.window) = Window::Never;
         self.file.set_len(bytes)
     }
 

@@ -2,10 +2,7 @@
 //! file, and the stretch is marked as failed. Whoever was writing goes on, and then looks at the mark.
 
 use std::{
-    cell::UnsafeCell,
-    io,
-    mem::MaybeUninit,
-    ptr,
+    io, ptr,
     sync::{
         Once,
         atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence},
@@ -19,7 +16,6 @@ const PLACES: usize = 64;
 static WATCHED: [Place; PLACES] = [const { Place::new() }; PLACES];
 static INSTALL: Once = Once::new();
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
-static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// A stretch of addresses, as the handler sees it.
 #[derive(Debug)]
@@ -43,15 +39,11 @@ impl Place {
 
     fn holds(&self, address: usize) -> bool {
         let bytes = self.bytes.load(Ordering::Acquire);
-        address.checked_sub(self.start.load(Ordering::Acquire)).is_some_and(|within| within < bytes)
+        let within = address.checked_sub(self.start.load(Ordering::Acquire));
+        // Looked at again: the place may have been given to another stretch meanwhile.
+        self.bytes.load(Ordering::Acquire) == bytes && within.is_some_and(|within| within < bytes)
     }
 }
-
-/// What answered SIGBUS before us: written once, before our handler can run.
-struct Previous(UnsafeCell<MaybeUninit<libc::sigaction>>);
-
-// SAFETY: written under `INSTALL` only, and read after that.
-unsafe impl Sync for Previous {}
 
 /// The watch over one stretch, until it is dropped.
 #[derive(Debug)]
@@ -96,22 +88,24 @@ fn install() {
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = answer;
     action.sa_sigaction = handler as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: both point to what they should. Without the handler (which can't be for SIGBUS) a failing disk would end the
-    // process, as it does by default.
-    unsafe { libc::sigaction(libc::SIGBUS, &raw const action, PREVIOUS.0.get().cast()) };
+    // SAFETY: a valid action. Without the handler (which can't be refused for SIGBUS) a failing disk would end the process, as it
+    // does by default.
+    unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) };
 }
 
-/// Only what may be done in a handler: loads, stores, `mmap`, `sigaction`.
+/// Only what may be done in a handler: loads, stores, `mmap`, `signal`, `raise`.
 extern "C" fn answer(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the system hands us a valid `info`.
     let info = unsafe { &*info };
     // SAFETY: `errno` belongs to this thread. Whoever was interrupted must find it as it was.
     let errno = unsafe { *libc::__errno_location() };
-    // A process that sends the signal sends no address.
-    if info.si_code <= 0 || !replaced(info) {
-        // Whoever had the signal before us gets it: the instruction runs again when we return.
-        // SAFETY: `install` wrote the action before this could run.
-        unsafe { libc::sigaction(signal, PREVIOUS.0.get().cast(), ptr::null_mut()) };
+    if !replaced(info) {
+        // Not ours, or sent by somebody: it ends the process when we return, as it does by default.
+        // SAFETY: both may be called here, and are given a signal that there is.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
@@ -119,7 +113,11 @@ extern "C" fn answer(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
 
 /// Puts memory without a file where the page is that could not be had, if it is a watched one.
 fn replaced(info: &libc::siginfo_t) -> bool {
-    // SAFETY: with a code of the kernel's, SIGBUS comes with an address.
+    // Only what this very thread ran into: then it holds the mapping, which can't go away meanwhile.
+    if !matches!(info.si_code, libc::BUS_ADRERR | libc::BUS_MCEERR_AR) {
+        return false;
+    }
+    // SAFETY: with these codes, SIGBUS comes with an address.
     let address = unsafe { info.si_addr() }.addr();
     let Some(place) = WATCHED.iter().find(|place| place.holds(address)) else { return false };
     place.failed.store(true, Ordering::Release);

@@ -110,9 +110,9 @@ fn stretches_can_be_mapped_again_and_again() {
     Mapping::new(&file, 0, MIB).unwrap();
 }
 
-/// Runs in a process of its own, since it ends it.
+/// Run in a process of its own, since it ends it.
 #[test]
-#[ignore = "run by the test below"]
+#[ignore = "run by a test below"]
 fn helper_is_killed_by_a_bus_error_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let _watched = Mapping::new(&file_of(&dir, MIB), 0, MIB).unwrap();
@@ -130,11 +130,22 @@ fn helper_is_killed_by_a_bus_error_of_its_own() {
 }
 
 #[test]
+#[ignore = "run by a test below"]
+fn helper_is_sent_a_bus_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let _watched = Mapping::new(&file_of(&dir, MIB), 0, MIB).unwrap();
+    // SAFETY: sends a signal to this process.
+    unsafe { libc::kill(libc::getpid(), libc::SIGBUS) };
+    std::thread::sleep(std::time::Duration::from_secs(10));
+}
+
+#[test]
 fn a_bus_error_of_somebody_elses_ends_the_process_as_ever() {
-    let helper = "helper_is_killed_by_a_bus_error_of_its_own";
-    let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", helper])
-        .output()
-        .unwrap();
-    assert_eq!(done.status.signal(), Some(libc::SIGBUS), "{done:?}");
+    for helper in ["helper_is_killed_by_a_bus_error_of_its_own", "helper_is_sent_a_bus_error"] {
+        let done = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", helper])
+            .output()
+            .unwrap();
+        assert_eq!(done.status.signal(), Some(libc::SIGBUS), "{done:?}");
+    }
 }

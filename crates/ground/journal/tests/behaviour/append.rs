@@ -1,6 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, thread};
 
-use journal::{AppendError, Batch, Health, Journal, MAX_FRAME_BYTES, OpenError, Position};
+use journal::{AppendError, Batch, Health, Journal, MAX_FRAME_BYTES, OpenError, Position, Settings};
 use proptest::prelude::*;
 
 use crate::support::{append, batch, contents, numbered, open, settings};
@@ -198,5 +198,30 @@ proptest! {
         }
         let (journal, _) = open(dir.path());
         prop_assert_eq!(contents(&journal, Position(1)), expected);
+    }
+}
+
+#[test]
+fn a_segment_that_is_cut_under_the_journal_is_never_called_durable() {
+    // To nothing, and in the midst of a page: there a store into memory goes nowhere without a word.
+    for kept in [0, 100, 5000] {
+        // A file system that frames are written through memory on.
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+            println!("skipped: there is no /dev/shm");
+            return;
+        };
+        let settings = Settings { segment_bytes: 1 << 20, ..Settings::default() };
+        let (journal, _) = Journal::open(dir.path(), settings).unwrap();
+        for _ in 0..10 {
+            append(&journal, vec![7; 1000]);
+        }
+        journal.wait_synced(journal.written()).unwrap();
+        let segment = dir.path().join("00000000000000000001.journal");
+        fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(kept).unwrap();
+        let lost =
+            journal.append(&mut batch(&[&[8; 1000]])).and_then(|position| journal.wait_synced(position));
+        assert!(lost.is_err(), "cut to {kept} bytes");
+        let refused = journal.append(&mut batch(&[&[9; 10]])).unwrap_err();
+        assert!(matches!(refused, AppendError::Poisoned { .. }), "cut to {kept} bytes: {refused}");
     }
 }

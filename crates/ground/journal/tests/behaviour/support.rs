@@ -218,11 +218,12 @@ struct FaultyFile {
     state: Arc<State>,
 }
 
-impl StorageFile for FaultyFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+impl FaultyFile {
+    /// `whole` writes all of `bytes`.
+    fn write(&self, bytes: &[u8], offset: u64, whole: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
         let half = &bytes[..bytes.len() / 2];
         match self.state.fault(Operation::Write)? {
-            None => self.file.write_at(bytes, offset),
+            None => whole(),
             Some(Fault::Fails) => Err(io::Error::other("injected")),
             Some(Fault::Short) => self.file.write_at(half, offset),
             Some(Fault::HalfFails) => {
@@ -230,10 +231,20 @@ impl StorageFile for FaultyFile {
                 Err(io::Error::other("injected in the middle"))
             }
             Some(Fault::PersistsButFails) => {
-                self.file.write_at(bytes, offset)?;
+                whole()?;
                 Err(io::Error::other("injected, though it happened"))
             }
         }
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write(bytes, offset, || self.file.write_at(bytes, offset))
+    }
+
+    fn write_frames_at(&self, bytes: &[u8], ends: &[usize], offset: u64) -> io::Result<usize> {
+        self.write(bytes, offset, || self.file.write_frames_at(bytes, ends, offset))
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {

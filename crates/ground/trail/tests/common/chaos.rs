@@ -167,6 +167,15 @@ impl StorageFile for FaultyFile {
         )
     }
 
+    fn write_frames_at(&self, bytes: &[u8], ends: &[usize], offset: u64) -> io::Result<usize> {
+        let half = &bytes[..bytes.len() / 2];
+        act(
+            self.chaos.as_ref(),
+            || self.file.write_frames_at(bytes, ends, offset),
+            || self.file.write_at(half, offset).map(|_| ()),
+        )
+    }
+
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(bytes, offset)
     }
