@@ -148,16 +148,14 @@ class Victim:
 
     def commands_since(self, since):
         """One answer has so many entries at most; where that is not enough, each session is asked for."""
-        listed = self.commands("--since", since)
+        listed = self.gateway.entries("--kind", "command", "--since", since)
         if len(listed) < MOST_ENTRIES:
             return listed
         begun = self.gateway.entries("--kind", "session.start", "--since", since)
-        by_session = [self.commands("--session", session) for session in {entry["session"] for entry in begun}]
+        sessions = {entry["session"] for entry in begun}
+        by_session = [self.gateway.entries("--kind", "command", "--session", session) for session in sessions]
         self.case.assertLess(max(map(len, by_session)), MOST_ENTRIES, "more was written than one answer holds")
         return [entry for entries in by_session for entry in entries]
-
-    def commands(self, *filters):
-        return self.gateway.objects("trail", "list", "--limit", MOST_ENTRIES, "--kind", "command", *filters)
 
     def load_and_kill(self, run):
         """Rows that were confirmed to the writers in this run."""

@@ -48,6 +48,11 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Whether a file of `length` bytes was synced as a whole, then cut to its last frame.
+    pub(crate) const fn is_sealed(&self, length: u64) -> bool {
+        length < self.capacity
+    }
+
     /// `None` if `bytes` does not begin with a whole and valid header.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.first_chunk::<SEGMENT_HEADER_BYTES>()?;
@@ -132,12 +137,16 @@ pub(crate) fn is_unpublished(rest: &[u8], next: u64, previous: Option<&FrameHash
         found.iter().zip(whole).all(|(found, whole)| *found == 0 || found == whole)
     };
     let placed = sequence == next.to_le_bytes() && named == *expected;
-    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     epoch == 0
         && is_part(&sequence, &next.to_le_bytes())
         && is_part(&named, expected)
         && (placed || is_zero(payload))
         && is_zero(beyond)
+}
+
+/// Whether there is nothing but zeroes: no frame was ever written there.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// What the frame of a batch does not know before it stands in line.

@@ -13,7 +13,7 @@ use crate::{
     error::ReadError,
     format::{
         FRAME_OVERHEAD_BYTES, FrameHash, MAX_FRAME_BYTES, Parsed, SEGMENT_HEADER_BYTES, SegmentHeader,
-        is_unpublished, parse_frame,
+        is_unpublished, is_zero, parse_frame,
     },
     segment::{list_segments, read_full, segment_path},
     storage::{Disk, Storage, StorageFile},
@@ -115,8 +115,8 @@ impl Reader {
 
     /// Where the journal ends in bytes that are no frame, once [`next_batch`](Self::next_batch) finds no more: the file, and
     /// where in it the next frame should begin. `None` if only zeroes follow, or, before the system is started anew, what a killed
-    /// process leaves of a frame that it had not published. It is a frame that is being written just now, one whose writing was cut short, or damage; a second look a
-    /// little later tells the first from the others.
+    /// process leaves of a frame that it had not published. It is a frame that is being written just now, one whose writing was
+    /// cut short, or damage; a second look a little later tells the first from the others.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -126,7 +126,7 @@ impl Reader {
         let length = segment.file.length().map_err(failed("read", &segment.path))?;
         // As recovery sees it: neither in a file that was closed in order, nor after a loss of power.
         let can_be_unpublished =
-            length >= header.capacity && self.cursor.storage.boot_id() == Some(header.boot_id);
+            !header.is_sealed(length) && self.cursor.storage.boot_id() == Some(header.boot_id);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut offset = segment.offset;
         loop {
@@ -134,8 +134,8 @@ impl Reader {
                 read_full(&*segment.file, &mut chunk, offset).map_err(failed("read", &segment.path))?;
             let bytes = chunk.get(..read).unwrap_or_default();
             let is_next = can_be_unpublished && offset == segment.offset;
-            let nothing = bytes.iter().all(|byte| *byte == 0)
-                || is_next && is_unpublished(bytes, segment.next, segment.previous.as_ref());
+            let nothing =
+                is_zero(bytes) || is_next && is_unpublished(bytes, segment.next, segment.previous.as_ref());
             if !nothing {
                 return Ok(Some((segment.path.clone(), segment.offset)));
             }

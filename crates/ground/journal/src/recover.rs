@@ -13,7 +13,7 @@ use crate::{
     error::OpenError,
     format::{
         FRAME_EPOCH_OFFSET, FrameHash, NO_FRAME, Parsed, RawFrame, SEGMENT_HEADER_BYTES, SegmentHeader,
-        is_unpublished, parse_frame,
+        is_unpublished, is_zero, parse_frame,
     },
     segment::{list_segments, list_spares, read_full, segment_path, write_all},
     storage::Storage,
@@ -112,7 +112,7 @@ impl Scan<'_> {
     fn segment(&mut self, first: u64, bytes: &[u8]) -> Result<Result<Sound, (Sound, Damage)>, OpenError> {
         let path = segment_path(self.dir, first);
         let header = SegmentHeader::parse(bytes);
-        let never_written = bytes.iter().all(|&byte| byte == 0);
+        let never_written = is_zero(bytes);
         let Some(header) = header else {
             let reason = "the segment has no valid header".to_owned();
             // A header is synced before the segment gets its name. Zeroes are what is left if a file
@@ -124,7 +124,7 @@ impl Scan<'_> {
             let damage = Damage { path, offset: 0, reason, header: None, sealed: false };
             return Ok(Err((segment, damage)));
         };
-        let sealed = (bytes.len() as u64) < header.capacity;
+        let sealed = header.is_sealed(bytes.len() as u64);
         let mut offset = SEGMENT_HEADER_BYTES;
         let mut reason = None;
         if first != self.next {
@@ -143,7 +143,7 @@ impl Scan<'_> {
                     Some(misplaced) => reason = Some(misplaced),
                 },
                 Parsed::Short(_) | Parsed::Invalid if rest.is_empty() => break,
-                Parsed::Short(_) | Parsed::Invalid if !sealed && rest.iter().all(|&byte| byte == 0) => break,
+                Parsed::Short(_) | Parsed::Invalid if !sealed && is_zero(rest) => break,
                 Parsed::Short(_) => reason = Some(format!("frame {} is cut short", self.next)),
                 Parsed::Invalid => reason = Some(format!("frame {} is not valid", self.next)),
             }

@@ -262,7 +262,7 @@ impl StorageFile for DiskFile {
         self.file.sync_data()?;
         // What is stored behind the end of a file that somebody has cut is lost, and in its last page nothing else says so.
         match &*lock(&self.window) {
-            Window::At { end, .. } if self.file.metadata()?.len() < *end => {
+            Window::At { end, .. } if self.length()? < *end => {
                 Err(io::Error::other("the file was cut while it was written"))
             }
             Window::Unset | Window::At { .. } | Window::Never => Ok(()),

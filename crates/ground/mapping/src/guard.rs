@@ -66,7 +66,8 @@ impl Watch {
 
     /// Whether a page of it had to be replaced. To be asked by the thread that wrote, after it wrote.
     pub fn has_failed(&self) -> bool {
-        // The handler runs on the thread that it interrupts: it is enough that the compiler keeps the order.
+        // The handler runs on the thread that it interrupts, and a process dies between two instructions: it is enough that the
+        // compiler keeps what is written before this before it, and what is written after it after.
         compiler_fence(Ordering::SeqCst);
         self.0.failed.load(Ordering::Relaxed)
     }

@@ -8,7 +8,7 @@ use std::{
     io,
     os::fd::AsRawFd,
     ptr::NonNull,
-    sync::atomic::{Ordering, compiler_fence, fence},
+    sync::atomic::{Ordering, fence},
 };
 
 use guard::Watch;
@@ -90,8 +90,6 @@ impl Mapping {
         if !fits {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write behind the end of a mapping"));
         }
-        // A process dies between two instructions, so that their order is all that counts.
-        compiler_fence(Ordering::SeqCst);
         if !self.watch.has_failed() {
             // SAFETY: within the mapping, or at its end.
             store(unsafe { self.pages.start.as_ptr().add(at) });

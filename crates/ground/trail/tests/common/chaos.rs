@@ -157,23 +157,26 @@ struct FaultyFile {
     chaos: Option<Chaos>,
 }
 
+impl FaultyFile {
+    /// `whole` writes all of `bytes`.
+    fn write(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        whole: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let half = &bytes[..bytes.len() / 2];
+        act(self.chaos.as_ref(), whole, || self.file.write_at(half, offset).map(|_| ()))
+    }
+}
+
 impl StorageFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let half = &bytes[..bytes.len() / 2];
-        act(
-            self.chaos.as_ref(),
-            || self.file.write_at(bytes, offset),
-            || self.file.write_at(half, offset).map(|_| ()),
-        )
+        self.write(bytes, offset, || self.file.write_at(bytes, offset))
     }
 
     fn write_frames_at(&self, bytes: &[u8], ends: &[usize], offset: u64) -> io::Result<usize> {
-        let half = &bytes[..bytes.len() / 2];
-        act(
-            self.chaos.as_ref(),
-            || self.file.write_frames_at(bytes, ends, offset),
-            || self.file.write_at(half, offset).map(|_| ()),
-        )
+        self.write(bytes, offset, || self.file.write_frames_at(bytes, ends, offset))
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
